@@ -1,0 +1,1 @@
+"""Trading gear for people who run their own machines."""

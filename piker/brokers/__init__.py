@@ -1,0 +1,1 @@
+"""Backends: one package or module per broker, reached by name only."""

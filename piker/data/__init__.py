@@ -1,0 +1,1 @@
+"""Market data: feeds, shared memory, sampling."""

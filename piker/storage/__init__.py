@@ -1,0 +1,1 @@
+"""Columnar files: bars as Parquet, written atomically, with a certificate per range."""

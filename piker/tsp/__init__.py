@@ -1,0 +1,1 @@
+"""Time-series processing: bar building, gap logic and history backfill."""

@@ -1,0 +1,1 @@
+"""The chart: an actor that serves one local page."""

@@ -1,0 +1,1 @@
+"""A local venue that speaks Binance's spot protocol."""
