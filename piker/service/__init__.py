@@ -1,1 +1,35 @@
-"""The tree: runtime, supervision, discovery."""
+"""
+The runtime: the tree of processes, who may call what, restarts.
+
+Names load on first use (PEP 562), so that importing this package costs nothing and pulls no
+package above it in.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "open_piker_runtime": "piker.service._actor_runtime",
+    "open_pikerd": "piker.service._actor_runtime",
+    "maybe_open_pikerd": "piker.service._actor_runtime",
+    "get_runtime_vars": "piker.service._actor_runtime",
+    "Services": "piker.service._mngr",
+    "find_service": "piker.service._registry",
+    "check_for_service": "piker.service._registry",
+    "maybe_spawn_daemon": "piker.service._registry",
+    "spawn_datad": "piker.data._daemon",
+    "maybe_spawn_datad": "piker.data._daemon",
+    "spawn_samplerd": "piker.data._sampling",
+    "maybe_open_samplerd": "piker.data._sampling",
+    "open_samplerd": "piker.data._sampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,387 @@
+"""
+Where piker keeps its files, and what the operator wrote into them.
+
+Reads `conf.toml` (settings) and `brokers.toml` (venues, accounts, keys) of the state folder, and
+refuses what it does not know with file, line and key. The folder and the run's venues may be set
+by a supervisor (`use_vars`); they are looked up at each use, never at import. Reading order:
+`config_dir`, `settings`, `venue_for`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import tomlkit
+from bidict import bidict
+from msgspec import Meta
+from platformdirs import user_config_path
+
+from piker.errors import ConfigError
+from piker.log import get_logger
+
+log = get_logger(__name__)
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 6116
+CONF_NAMES = ("conf", "brokers", "watchlists")
+
+# What counts as the real venue; any other host is a local venue (see `Venue`).
+OFFICIAL_HOSTS: dict[str, tuple[str, ...]] = {
+    "binance": ("binance.com", "binance.vision"),
+    "kraken": ("kraken.com",),
+    "deribit": ("deribit.com",),
+    "kucoin": ("kucoin.com",),
+}
+
+_vars: Callable[[], dict[str, Any]] = dict
+
+
+def use_vars(source: Callable[[], dict[str, Any]]) -> None:
+    """Let `source` give, at each call, the variables that a run hands down to its processes."""
+    global _vars
+    _vars = source
+
+
+def run_vars() -> dict[str, Any]:
+    """Return the run's variables (`venues`, `clock`, `run_id`, …); empty outside of a run."""
+    return _vars()
+
+
+# ---- folders ----
+
+
+def config_dir() -> Path:
+    """
+    Return the folder of configuration and state; it need not exist yet.
+
+    A run's own folder (`piker_test_dir`) comes first, then `PIKER_CONFIG_DIR`, then the user's
+    configuration folder (of the invoking user under sudo).
+    """
+    if set_by_run := run_vars().get("piker_test_dir"):
+        return Path(set_by_run)
+    if set_by_env := os.environ.get("PIKER_CONFIG_DIR"):
+        return Path(set_by_env).expanduser().absolute()
+    if sudo_user := os.environ.get("SUDO_USER"):
+        return Path(f"~{sudo_user}").expanduser() / ".config" / "piker"
+    return user_config_path("piker")
+
+
+def run_dir() -> Path:
+    """Return the folder that holds what exists only while a `pikerd` runs; it may not exist."""
+    return config_dir() / "run"
+
+
+def shm_dir() -> Path:
+    """Return the folder of shared-memory files: `PIKER_SHM_DIR`, else `[data] shm_dir`."""
+    return Path(os.environ.get("PIKER_SHM_DIR") or settings().data.shm_dir)
+
+
+# ---- conf.toml ----
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `pikerd` listens."""
+
+    host: str = DEFAULT_HOST
+    port: Annotated[int, Meta(ge=1, le=65535)] = DEFAULT_PORT
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sizes of a market's shared memory (rows) and how much history is loaded (days)."""
+
+    ring_1s: Annotated[int, Meta(ge=120, le=10_000_000)] = 86_400
+    ring_1m: Annotated[int, Meta(ge=120, le=10_000_000)] = 43_200
+    ring_ticks: Annotated[int, Meta(ge=1024, le=1 << 24)] = 65_536
+    l2_levels: Annotated[int, Meta(ge=1, le=1000)] = 20
+    backfill_1s_days: Annotated[float, Meta(ge=0, le=366)] = 2.0
+    backfill_1m_days: Annotated[float, Meta(ge=0, le=36_600)] = 30.0
+    shm_dir: str = "/dev/shm"
+
+    def __post_init__(self) -> None:
+        if self.ring_ticks & (self.ring_ticks - 1):
+            raise ValueError(f"ring_ticks was {self.ring_ticks}, expected a power of two")
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much is logged, and how much of it is kept per actor."""
+
+    level: str = "info"
+    file_bytes: Annotated[int, Meta(ge=10_000, le=1 << 30)] = 5_000_000
+    files: Annotated[int, Meta(ge=1, le=100)] = 3
+
+    def __post_init__(self) -> None:
+        if self.level.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError(f"level was {self.level!r}, expected debug, info, warning or error")
+
+
+class Ui(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The chart page; `keys` maps an action to the key that does it."""
+
+    timezone: str = "market"
+    theme: str = "auto"
+    font_size: Annotated[int, Meta(ge=6, le=40)] = 12
+    up_color: str = ""
+    down_color: str = ""
+    keys: dict[str, str] = {}
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of `conf.toml`; what the file leaves out has the default."""
+
+    network: Network = Network()
+    data: Data = Data()
+    log: Log = Log()
+    ui: Ui = Ui()
+
+
+_settings_cache: dict[Path, tuple[tuple[int, int], Settings]] = {}
+
+
+def settings() -> Settings:
+    """
+    Return the checked content of `conf.toml` (defaults when there is no such file).
+
+    Raises:
+      ConfigError: the file is no TOML, has an unknown key or a value of a wrong type or range;
+        the text names file, line and key.
+    """
+    path = config_dir() / "conf.toml"
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return Settings()
+    except OSError as err:
+        raise ConfigError(f"{path}: {err.strerror}") from None
+    version = (stat.st_mtime_ns, stat.st_size)
+    if (cached := _settings_cache.get(path)) and cached[0] == version:
+        return cached[1]
+    parsed = parse_settings(_read(path), path.name)
+    _settings_cache[path] = version, parsed
+    return parsed
+
+
+def parse_settings(text: str, where: str = "conf.toml") -> Settings:
+    """
+    Return `text` as settings.
+
+    Raises:
+      ConfigError: see `settings`.
+    """
+    content = _parse_toml(text, where)
+    try:
+        return msgspec.convert(content, Settings)
+    except msgspec.ValidationError as err:
+        raise _explain(str(err), content, text, where) from None
+
+
+def _explain(why: str, content: dict[str, Any], text: str, where: str) -> ConfigError:
+    """Turn msgspec's `<what> - at `$.<section>.<key>`` into a line for the operator."""
+    what, _, path = why.partition(" - at `$")
+    keys = [key for key in path.rstrip("`").split(".") if key and not key.startswith("[")]
+    if unknown := re.search(r"unknown field `([^`]*)`", what):
+        keys.append(unknown[1])
+        return ConfigError(f"{_place(text, where, keys)}: unknown key; remove or correct it")
+    if named := re.match(r"(\w+) was ", what):
+        keys.append(named[1])
+        return ConfigError(f"{_place(text, where, keys)}: {what}")
+    value: Any = content
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    what = what.replace("`", "").replace("Expected", "expected")
+    return ConfigError(f"{_place(text, where, keys)}: was {value!r}, {what}")
+
+
+def _place(text: str, where: str, keys: list[str]) -> str:
+    """Return `conf.toml:12: [data] ring_ticks`; no number when the line cannot be told."""
+    section, key = (keys[0], keys[-1]) if len(keys) > 1 else ("", keys[0] if keys else "")
+    name = f"[{section}] {key}" if section else f"`{key}`"
+    inside = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            inside = head[1]
+            if not section and inside.split(".")[0] == key:
+                return f"{where}:{number}: {name}"
+        elif inside.split(".")[0] == section and re.match(rf"\s*\"?{re.escape(key)}\"?\s*[.=]", line):
+            return f"{where}:{number}: {name}"
+        elif not inside and section and re.match(rf"\s*{re.escape(section)}\s*[.=]", line):
+            return f"{where}:{number}: {name}"
+    return f"{where}: {name}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: cannot be read: {err}") from None
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        line = re.search(r"at line (\d+)", str(err))
+        place = f"{where}:{line[1]}" if line else where
+        raise ConfigError(f"{place}: is not valid TOML: {err}") from None
+
+
+# ---- brokers.toml, venues ----
+
+
+def broker_settings(broker: str) -> dict[str, Any]:
+    """
+    Return the `[<broker>]` section of `brokers.toml` (empty when there is none).
+
+    Raises:
+      ConfigError: the file is no TOML or the section is no table.
+    """
+    path = config_dir() / "brokers.toml"
+    if not path.exists():
+        return {}
+    section = _parse_toml(_read(path), path.name).get(broker, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path.name}: [{broker}] was {section!r}, expected a table")
+    return section
+
+
+class Venue(msgspec.Struct, frozen=True):
+    """
+    Which servers a broker's name stands for in this run.
+
+    `url` None: the broker's own. A local venue's files live below `venues/<name>/`, and no key
+    of the broker's section is ever sent to it.
+    """
+
+    broker: str
+    url: str | None = None
+    name: str = ""
+    is_local: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.url}#{self.name}" if self.url else ""
+
+
+def parse_venue(broker: str, text: str | None) -> Venue:
+    """
+    Return the venue that `text` names: `URL` or `URL#NAME`; empty: the official one.
+
+    Raises:
+      ConfigError: no http(s) URL with a host, or a name that is no plain word.
+    """
+    if not text:
+        return Venue(broker)
+    url, _, name = text.partition("#")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"venue of {broker}: was {text!r}, expected a URL such as http://127.0.0.1:8123"
+        )
+    official = OFFICIAL_HOSTS.get(broker, ())
+    is_local = not any(host == known or host.endswith("." + known) for known in official)
+    name = name or (f"{host}-{port}" if port else host)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ConfigError(f"venue of {broker}: name was {name!r}, expected letters, digits, - and _")
+    return Venue(broker, url.rstrip("/"), name, is_local)
+
+
+def venue_for(broker: str) -> Venue:
+    """Return the broker's venue: fixed at the start of the run, else `venue_url` of its section."""
+    if (venues := run_vars().get("venues")) is not None:
+        return parse_venue(broker, venues.get(broker))
+    return parse_venue(broker, broker_settings(broker).get("venue_url"))
+
+
+def configured_venues() -> dict[str, str]:
+    """Return `{broker: venue_url}` of every section of `brokers.toml` that has one."""
+    path = config_dir() / "brokers.toml"
+    if not path.exists():
+        return {}
+    sections = _parse_toml(_read(path), path.name)
+    found = {}
+    for broker, section in sections.items():
+        if isinstance(section, dict) and (url := section.get("venue_url")):
+            found[broker] = str(parse_venue(broker, url))
+    return found
+
+
+def broker_dir(broker: str) -> Path:
+    """Return the folder for a broker's files; a local venue's live apart (`venues/<name>/`)."""
+    venue = venue_for(broker)
+    return config_dir() / "venues" / venue.name if venue.is_local else config_dir()
+
+
+# ---- files as such ----
+
+
+def load(
+    conf_name: str = "conf", path: Path | None = None, touch_if_dne: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """
+    Return a configuration file's content (comments are kept for `write`) and its path.
+
+    With `touch_if_dne` a missing file is made from its template (empty for a `path` of your own).
+
+    Raises:
+      FileNotFoundError: it is missing and `touch_if_dne` is false.
+      ConfigError: it is no TOML.
+    """
+    assert conf_name in CONF_NAMES or conf_name.startswith("account."), conf_name
+    at = path or config_dir() / f"{conf_name}.toml"
+    if not at.exists():
+        if not touch_if_dne:
+            raise FileNotFoundError(f"{at}: no such file")
+        template = resources.files("piker") / "templates" / f"{conf_name}.toml"
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(template.read_text("utf-8") if path is None and template.is_file() else "")
+    text = _read(at)
+    _parse_toml(text, at.name)
+    return tomlkit.parse(text), at
+
+
+def write(
+    config: dict[str, Any],
+    name: str | None = None,
+    path: Path | None = None,
+    fail_empty: bool = True,
+) -> None:
+    """
+    Write a configuration file atomically.
+
+    Raises:
+      ValueError: `config` is empty and `fail_empty` is true.
+    """
+    if not config and fail_empty:
+        raise ValueError("Watch out you're trying to write a blank config!")
+    at = path or config_dir() / f"{name or 'conf'}.toml"
+    at.parent.mkdir(parents=True, exist_ok=True)
+    temporary = at.with_name(f".{at.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(tomlkit.dumps(config))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(at)
+
+
+def load_accounts(providers: Iterable[str] | None = None) -> bidict[str, str | None]:
+    """Return `{'<broker>.<label>': id}` in file order, and `paper`."""
+    content, _ = load("brokers", touch_if_dne=True)
+    accounts: bidict[str, str | None] = bidict()
+    for broker in content if providers is None else providers:
+        section = content.get(broker) or {}
+        if not (found := section.get("accounts")):
+            log.warning("No accounts named for %s?", broker)
+            continue
+        for label, native in found.items():
+            accounts[f"{broker}.{label}"] = str(native)
+    accounts["paper"] = None
+    return accounts

@@ -1,0 +1,215 @@
+"""
+`Services`: the daemons of one supervisor, and who else is attached to the run.
+
+Lives in `pikerd` (and in a daemon that supervises children of its own). `ensure` is the only way
+to a running daemon: find or start, one lock per name. Daemons outlive the client that asked for
+them; they stop with their supervisor, in reverse order of their start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+import tractor
+import trio
+
+from piker import clock, config
+from piker.errors import ServiceUnavailable
+from piker.log import get_logger
+from piker.service._units import DaemonSpec, Unit, last_line
+
+log = get_logger(__name__)
+
+ENSURE_S = 10.0
+STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
+NS = 1_000_000_000
+
+
+class Attached(msgspec.Struct):
+    """A client, or a daemon of a foreign supervisor, that holds an `attach` dialog open."""
+
+    name: str
+    kind: str
+    pid: int
+    started_ns: int
+    uid: tuple[str, str]
+
+
+class Services:
+    """The restart units of this actor by name, and the attached clients."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self._locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+        self.service_tasks: dict[str, Unit] = {}
+        self.attached: dict[int, Attached] = {}
+        self.attached_changed = trio.Event()
+        self.stop_requested = trio.Event()
+        self.started_ns = clock.monotonic_ns()
+
+    async def ensure(self, spec: DaemonSpec) -> list[Any]:
+        """
+        Return `[host, port]` of the daemon `spec` describes, started when it does not run.
+
+        Raises:
+          ServiceUnavailable: two attempts in a row never became ready, or 10 s were not enough;
+            the text ends with the daemon's own error.
+        """
+        async with self._locks[spec.name]:
+            unit = self.service_tasks.get(spec.name)
+            if unit is None or unit.done.is_set():
+                unit = self.service_tasks[spec.name] = Unit(spec)
+                self.nursery.start_soon(unit.run, name=f"unit {spec.name}")
+            unit.retry_now()
+        failed = unit.failed_starts
+        with trio.move_on_after(ENSURE_S):
+            while not unit.is_up:
+                # Twice: a daemon may have been killed while it started.
+                if unit.failed_starts > failed + 1 or unit.done.is_set():
+                    break
+                await _first_of(unit.up, unit.died, unit.done)
+                if unit.up.is_set() and not unit.is_up:
+                    await trio.sleep(0.01)  # its connection is gone, its death not yet noticed
+            else:
+                assert unit.address is not None
+                return list(unit.address)
+        why = last_line(unit.last_error) or f"no answer in {ENSURE_S:g} s"
+        raise ServiceUnavailable(f"{spec.name} does not start: {why}")
+
+    async def start_service_task(self, spec: DaemonSpec) -> list[Any]:
+        """Start a daemon under its own restart unit and wait until it is ready (`ensure`)."""
+        return await self.ensure(spec)
+
+    async def cancel_service(self, name: str) -> None:
+        """
+        Stop a daemon for good.
+
+        Raises:
+          KeyError: no such daemon.
+        """
+        unit = self.service_tasks[name]
+        await unit.stop()
+        del self.service_tasks[name]
+
+    async def stop_all(self) -> None:
+        """Stop every daemon, the one started last first; bounded by the slowest one."""
+        async with trio.open_nursery() as stopping:
+            for unit in reversed(list(self.service_tasks.values())):
+                stopping.start_soon(unit.stop)
+                with trio.move_on_after(STOP_STEP_S):
+                    await unit.done.wait()
+        self.service_tasks.clear()
+
+    # ---- attached clients ----
+
+    def attach(self, client: Attached) -> int:
+        """Add a client; returns the key for `detach`."""
+        key = max(self.attached, default=0) + 1
+        self.attached[key] = client
+        self._announce()
+        return key
+
+    def detach(self, key: int) -> None:
+        """Remove a client whose dialog has ended."""
+        self.attached.pop(key, None)
+        self._announce()
+
+    def _announce(self) -> None:
+        self.attached_changed.set()
+        self.attached_changed = trio.Event()
+
+    # ---- what `piker services` shows ----
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per process of the run: pikerd, its daemons, the attached clients."""
+        registry = {uid: list(at) for uid, at in tractor.current_actor()._registry.items()}
+        now_ns = clock.monotonic_ns()
+        venues = config.run_vars().get("venues") or {}
+        me = tractor.current_actor()
+        rows = [
+            _row(
+                me.name,
+                "pikerd",
+                registry.get(me.uid),
+                os.getpid(),
+                (now_ns - self.started_ns) / NS,
+                venue=" ".join(f"{broker}={url}" for broker, url in venues.items()),
+            )
+        ]
+        rows += [self._unit_row(unit, venues) for unit in self.service_tasks.values()]
+        for client in self.attached.values():
+            uptime_s = (now_ns - client.started_ns) / NS
+            at = registry.get(client.uid)
+            rows.append(_row(client.name, client.kind, at, client.pid, uptime_s))
+        return rows
+
+    def _unit_row(self, unit: Unit, venues: dict[str, str]) -> dict[str, Any]:
+        state: str = unit.state
+        if state == "ready" and unit.reported.get("state") == "degraded":
+            state = "degraded"
+        since = unit.ready_since
+        return _row(
+            unit.name,
+            unit.spec.kind,
+            list(unit.address) if unit.address else None,
+            unit.pid,
+            trio.current_time() - since if since is not None else 0.0,
+            restarts=max(unit.lives - 1, 0) + unit.failed_starts,
+            state=state,
+            cause=unit.cause,
+            venue=venues.get(unit.name.partition(".")[2], ""),
+        )
+
+
+def _row(
+    name: str,
+    kind: str,
+    address: list[Any] | None,
+    pid: int | None,
+    uptime_s: float,
+    *,
+    restarts: int = 0,
+    state: str = "ready",
+    cause: str = "",
+    venue: str = "",
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "address": f"{address[0]}:{address[1]}" if address else "",
+        "pid": pid or 0,
+        "uptime_s": round(max(uptime_s, 0.0), 1),
+        "restarts": restarts,
+        "state": state,
+        "cause": cause,
+        "venue": venue,
+    }
+
+
+async def _first_of(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+_services: Services | None = None
+
+
+def get_services() -> Services:
+    """Return this actor's `Services`; only a supervisor has one."""
+    assert _services is not None, "this actor supervises no daemons"
+    return _services
+
+
+def set_services(services: Services | None) -> None:
+    """Make `services` this actor's one (None: it ended)."""
+    global _services
+    _services = services

@@ -1,0 +1,154 @@
+"""
+The run's own files: who serves this state folder, where, and the token of the run.
+
+`<state>/run/` (0700, ours) holds `lock` (held with `flock` by `pikerd`), `run.json` (address, pid,
+start time, boot id, URL set, clock) and `token` (32 random bytes, 0600, new at each start). All
+but the lock file vanish with their `pikerd`; a `run.json` whose process is gone counts as absent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from piker.errors import ConfigError
+
+RUN_FORMAT = 1
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What `run.json` says; `started` is the process's start in clock ticks since boot."""
+
+    run_id: str
+    host: str
+    port: int
+    pid: int
+    started: int
+    boot_id: str
+    venues: dict[str, str] = {}
+    clock: str | None = None
+    private: bool = False
+    format: int = RUN_FORMAT
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+
+def boot_id() -> str:
+    """Return the kernel's name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when `pid` started, in clock ticks since boot; None when it is dead or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_alive(info: RunInfo) -> bool:
+    """Whether the very process that wrote `info` still runs."""
+    return info.boot_id == boot_id() and start_ticks(info.pid) == info.started
+
+
+def read_run(folder: Path) -> RunInfo | None:
+    """Return the live run of the state folder whose run folder this is, or None."""
+    try:
+        info = msgspec.json.decode((folder / "run.json").read_bytes(), type=RunInfo)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return info if info.format == RUN_FORMAT and is_alive(info) else None
+
+
+def read_token(folder: Path) -> bytes | None:
+    """Return the run's token, or None when there is none or others may read it."""
+    try:
+        path = folder / "token"
+        found = path.stat()
+        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.stat()
+    except OSError as err:
+        raise ConfigError(
+            f"state folder {folder.parent}: cannot be written ({err.strerror}); make it writable"
+            " or choose another one with -c or PIKER_CONFIG_DIR"
+        ) from None
+    if found.st_uid != os.getuid():
+        raise ConfigError(f"{folder}: belongs to another user; choose another state folder")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def _lock(folder: Path) -> int:
+    """Take the folder's lock, or say who has it."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise ConfigError(
+            f"state folder {folder.parent}: cannot be written ({err.strerror}); make it writable"
+            " or choose another one with -c or PIKER_CONFIG_DIR"
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "?"
+        os.close(fd)
+        run = read_run(folder)
+        where = f" at {run.host}:{run.port}" if run else ""
+        raise ConfigError(
+            f"state folder {folder.parent}: pikerd with pid {holder} already serves it{where};"
+            " stop that one, or choose another folder with -c or PIKER_CONFIG_DIR"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
+@contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """
+    Hold the run folder for this process; what the run left in it goes at the end.
+
+    Raises:
+      ConfigError: the state folder cannot be written, is not ours, or another `pikerd` has it.
+    """
+    _make_folder(folder)
+    fd = _lock(folder)
+    try:
+        yield
+    finally:
+        for name in ("run.json", "token"):
+            with suppress(OSError):
+                (folder / name).unlink()
+        os.close(fd)
+
+
+def publish(folder: Path, info: RunInfo) -> None:
+    """Write the token, then `run.json`, which makes the run known."""
+    token = folder / "token"
+    token.unlink(missing_ok=True)
+    fd = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(secrets.token_bytes(32))
+    temporary = folder / ".run.json"
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(info)))
+    temporary.replace(folder / "run.json")

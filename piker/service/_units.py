@@ -1,0 +1,310 @@
+"""
+A restart unit: one daemon, one task, one nursery.
+
+`Unit.run` keeps its daemon alive: it spawns the actor, opens the daemon's lifetime context
+(`started()` means ready), listens to its heartbeat, and starts it again with growing delays when
+it dies, fails or hangs. It lets only `Cancelled` out, so that no daemon can take another one
+down, and every way to stop ends in SIGKILL after about 3.5 s. Too many short lives end in the
+DEGRADED state, which is left once a minute or on request, never by a storm of restarts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+import tractor
+import trio
+
+from piker import clock
+from piker.errors import ConnectionLost, PikerError
+from piker.log import get_logger
+
+log = get_logger(__name__)
+
+Policy = Literal["permanent", "transient", "temporary"]
+State = Literal["starting", "ready", "degraded", "restarting", "stopped"]
+
+SPAWN_S = 8.0  # from exec to the lifetime context's `started()`, each half
+GRACE_S = 2.0  # between a polite cancel and SIGKILL
+HEARTBEAT_CHECK_S = 0.5
+SHORT_LIFE_S = 10.0  # only lives shorter than this count as failures
+RESTARTS_MAX, RESTARTS_WINDOW_S = 5, 60.0
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 10.0
+DEGRADED_RETRY_S = 60.0
+FIRST_MODULES = ("piker.service._tractor_shim", "piker.service._lifeline")
+
+
+class DaemonSpec(msgspec.Struct, frozen=True):
+    """
+    What it takes to run a daemon: its actor, the modules others may call, its lifetime context.
+
+    `spawn_kwargs` goes to the runtime (`infect_asyncio`, `loglevel`). `hang_s`: no heartbeat for
+    so long means hung. `permanent` is always restarted, `transient` only after a failure,
+    `temporary` never.
+    """
+
+    name: str
+    kind: str
+    modules: list[str]
+    target: Callable[..., Any]
+    kwargs: dict[str, Any] = {}
+    spawn_kwargs: dict[str, Any] = {}
+    policy: Policy = "permanent"
+    hang_s: float = 5.0
+
+
+def innermost(err: BaseException) -> BaseException:
+    """Return the first error inside a group of groups."""
+    while isinstance(err, BaseExceptionGroup):
+        err = err.exceptions[0]
+    return err
+
+
+def last_line(err: BaseException | None) -> str:
+    """Return an error as one line; of a remote traceback that is its last one."""
+    if err is None:
+        return ""
+    err = innermost(err)
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return lines[-1] if lines else type(err).__name__
+
+
+class Unit:
+    """Supervises one daemon; `run` it in a nursery, `stop` it from another task."""
+
+    def __init__(self, spec: DaemonSpec) -> None:
+        self.spec = spec
+        self.state: State = "starting"
+        self.portal: Any = None
+        self.proc: trio.Process | None = None
+        self.address: tuple[str, int] | None = None
+        self.last_error: BaseException | None = None
+        self.reported: dict[str, Any] = {}  # what the daemon last said of itself
+        self.ready_since: float | None = None
+        self.lives = 0  # times it became ready
+        self.failed_starts = 0  # attempts in a row that never became ready
+        self.up, self.died, self.done = trio.Event(), trio.Event(), trio.Event()
+        self._scope = trio.CancelScope()
+        self._spawning: trio.CancelScope | None = None
+        self._retry = trio.Event()
+        self._short_lives: deque[float] = deque(maxlen=RESTARTS_MAX)
+        self._delay_s = BACKOFF_MIN_S
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its daemon serves now."""
+        return self.up.is_set() and self.portal is not None and self.portal.channel.connected()
+
+    @property
+    def cause(self) -> str:
+        """Why it is not simply `ready`; empty when it is."""
+        if self.state == "ready":
+            return str(self.reported.get("cause") or "")
+        return last_line(self.last_error)
+
+    def retry_now(self) -> None:
+        """Leave the DEGRADED wait; a no-op in any other state."""
+        self._retry.set()
+
+    async def run(self) -> None:
+        """Keep the daemon alive until `stop`, or until its policy says it is done."""
+        try:
+            with self._scope:
+                while True:
+                    begun, lives = trio.current_time(), self.lives
+                    failed = await self._attempt()
+                    if self.lives == lives:
+                        self.failed_starts += 1
+                    self.died.set()
+                    self.died = trio.Event()
+                    if self.spec.policy == "temporary" or (
+                        self.spec.policy == "transient" and not failed
+                    ):
+                        break
+                    await self._pause(trio.current_time() - begun)
+        finally:
+            self.state = "stopped"
+            self.done.set()
+
+    async def _attempt(self) -> bool:
+        """Live once; return whether it ended in a failure, which is kept in `last_error`."""
+        self.state = "restarting" if self.lives or self.failed_starts else "starting"
+        failure: BaseException | None = None
+        try:
+            await self._once()
+        except* Exception as group:  # relay: `last_error`, the service table, the next `ensure`
+            failure = group
+        self.last_error = failure or PikerError(f"{self.name} ended by itself")
+        log.warning("%s ended: %s", self.name, last_line(self.last_error))
+        return failure is not None
+
+    async def _pause(self, life_s: float) -> None:
+        """Wait before the next life: a growing delay, or the DEGRADED state."""
+        now = trio.current_time()
+        if life_s >= SHORT_LIFE_S:
+            self._short_lives.clear()
+            self._delay_s = BACKOFF_MIN_S
+        else:
+            self._short_lives.append(now)
+        self.state = "restarting"
+        storm = len(self._short_lives) == RESTARTS_MAX
+        if storm and now - self._short_lives[0] <= RESTARTS_WINDOW_S:
+            self.state = "degraded"
+            log.error("%s degraded, next try in %.0f s: %s", self.name, DEGRADED_RETRY_S, self.cause)
+            self._retry = trio.Event()
+            with trio.move_on_after(DEGRADED_RETRY_S):
+                await self._retry.wait()
+            return
+        await trio.sleep(clock.jitter(self._delay_s))
+        self._delay_s = min(self._delay_s * 2, BACKOFF_MAX_S)
+
+    async def _once(self) -> None:
+        """One life: spawn, serve until something ends it, leave no process and no registry entry."""
+        uid = None
+        async with tractor.open_nursery() as nursery:
+            try:
+                await self._spawn(nursery)
+                uid = self.portal.channel.uid
+                self.proc = nursery._children[uid][1]
+                await trio.lowlevel.checkpoint_if_cancelled()
+                await self._serve(self.proc)
+            finally:
+                self.up = trio.Event()
+                self.ready_since = None
+                with trio.CancelScope(shield=True):
+                    await self._reap(uid)
+
+    async def _spawn(self, nursery: Any) -> None:
+        # Shielded: a spawn that is cancelled half way costs the runtime 3.5 s.
+        deadline = trio.current_time() + SPAWN_S
+        with trio.CancelScope(shield=True, deadline=deadline) as self._spawning:
+            self.portal = await nursery.start_actor(
+                self.name,
+                enable_modules=[*FIRST_MODULES, *self.spec.modules],
+                **self.spec.spawn_kwargs,
+            )
+        if self.portal is None:
+            raise ConnectionLost(f"{self.name}: the process did not answer within {SPAWN_S:g} s")
+
+    async def _serve(self, proc: trio.Process) -> None:
+        ended: list[str] = []
+
+        async def watch_process() -> None:
+            code = await proc.wait()
+            ended.append(f"the process ended ({_exit_text(code)})")
+            tasks.cancel_scope.cancel()
+
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(watch_process)
+            with trio.fail_after(SPAWN_S) as starting:
+                async with self.portal.open_context(self.spec.target, **self.spec.kwargs) as opened:
+                    starting.deadline = float("inf")
+                    await self._follow(opened[0], proc, ended)
+            tasks.cancel_scope.cancel()
+        if ended:
+            raise ConnectionLost(f"{self.name}: {ended[0]}")
+
+    async def _follow(self, ctx: Any, proc: trio.Process, ended: list[str]) -> None:
+        """Listen to a ready daemon's heartbeat until it ends; SIGKILL it when it hangs."""
+        heard = trio.current_time()
+
+        async def watch_heartbeat() -> None:
+            nonlocal heard
+            looked = trio.current_time()
+            while True:
+                await trio.sleep(HEARTBEAT_CHECK_S)
+                now = trio.current_time()
+                if now - looked > 3 * HEARTBEAT_CHECK_S:
+                    heard = now  # it was us who stood still
+                looked = now
+                if now - heard > self.spec.hang_s:
+                    ended.append(f"no heartbeat for {self.spec.hang_s:g} s")
+                    proc.kill()
+                    return
+
+        async with ctx.open_stream() as beats, trio.open_nursery() as tasks:
+            await self._became_ready()
+            tasks.start_soon(watch_heartbeat)
+            async for beat in beats:
+                heard = trio.current_time()
+                if isinstance(beat, dict):
+                    self.reported = beat
+            tasks.cancel_scope.cancel()
+        await ctx.result()
+
+    async def _became_ready(self) -> None:
+        self.address = await _registered_address(self.portal.channel.uid)
+        self.lives += 1
+        self.failed_starts = 0
+        self.ready_since = trio.current_time()
+        self.reported = {}
+        self.state = "ready"
+        self.up.set()
+        log.info("%s ready pid=%s address=%s:%s", self.name, self.pid, *self.address)
+
+    @property
+    def pid(self) -> int | None:
+        return self.proc.pid if self.proc is not None else None
+
+    async def _reap(self, uid: tuple[str, str] | None) -> None:
+        proc, portal = self.proc, self.portal
+        self.proc = self.portal = self.address = None
+        if proc is not None and proc.returncode is None:
+            await portal.cancel_actor()  # 0.5 s at most
+            with trio.move_on_after(GRACE_S):
+                await proc.wait()
+            if proc.returncode is None:
+                proc.kill()
+                await proc.wait()
+        if uid is not None:
+            actor = tractor.current_actor()
+            actor._actoruid2nursery.pop(uid, None)  # tractor never does
+            await _unregister(actor, uid)
+
+    async def stop(self) -> None:
+        """End the daemon and wait until it is gone (only after `run` was started)."""
+        if self._spawning is not None:
+            self._spawning.deadline = min(self._spawning.deadline, trio.current_time() + 1)
+        self._scope.cancel()
+        await self.done.wait()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what the daemon last said of itself in numbers."""
+        found: dict[str, Any] = self.reported.get("stats") or {}
+        return found
+
+
+async def _registered_address(uid: tuple[str, str]) -> tuple[str, int]:
+    async with tractor.get_arbiter(*tractor.current_actor()._arb_addr) as registrar:
+        registry = await registrar.run_from_ns("self", "get_registry")
+    host, port = registry[".".join(uid)]
+    return str(host), int(port)
+
+
+async def _unregister(actor: Any, uid: tuple[str, str]) -> None:
+    """Take a dead process's entry out of the registry, which the runtime never does."""
+    if actor.is_arbiter:
+        actor._registry.pop(uid, None)
+        return
+    with trio.move_on_after(1):
+        try:
+            async with tractor.get_arbiter(*actor._arb_addr) as registrar:
+                await registrar.run_from_ns("self", "unregister_actor", uid=uid)
+        except (
+            OSError,
+            tractor.RemoteActorError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ):
+            log.debug("registry did not take %s out", uid[0])
+
+
+def _exit_text(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,63 @@
+"""
+What other packages need of the runtime: mark an endpoint, call a daemon, keep one alive.
+
+A daemon's lifetime context ends in `serve_until_cancelled`; a client calls through
+`maybe_spawn_daemon` or `connect`, inside `translate_errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tractor
+import trio
+
+from piker import config
+from piker.service._errors import translate_errors
+from piker.service._registry import connect, maybe_spawn_daemon, registry_addr
+from piker.service._tractor_shim import EXPOSED, endpoint
+
+__all__ = [
+    "EXPOSED",
+    "actor_name",
+    "connect",
+    "endpoint",
+    "maybe_spawn_daemon",
+    "registry_addr",
+    "run_id",
+    "serve_until_cancelled",
+    "translate_errors",
+]
+
+HEARTBEAT_S = 1.0
+
+
+def run_id() -> str:
+    """Return the short hex name of this run; part of every segment's and socket's name."""
+    return str(config.run_vars().get("run_id") or "0" * 8)
+
+
+def actor_name() -> str:
+    """Return this process's actor name (`datad.binance`, `chart`, …)."""
+    return str(tractor.current_actor().name)
+
+
+async def serve_until_cancelled(ctx: Any, status: Callable[[], dict[str, Any]]) -> None:
+    """
+    Send the daemon's heartbeat once a second until its supervisor ends it.
+
+    `status` returns `{'state': 'ready' | 'degraded', 'cause': str, 'stats': {name: number}}`;
+    it must be quick. Call it last in a lifetime context, after `ctx.started()`.
+    """
+    async with ctx.open_stream() as stream, trio.open_nursery() as nursery:
+
+        async def beat() -> None:
+            while True:
+                await stream.send(status())
+                await trio.sleep(HEARTBEAT_S)
+
+        nursery.start_soon(beat)
+        async for _ in stream:  # ends when the supervisor leaves
+            pass
+        nursery.cancel_scope.cancel()
