@@ -22,7 +22,7 @@ def get_brokermod(brokername: str) -> ModuleType:
     """
     if brokername not in __brokers__:
         raise ModuleNotFoundError(
-            f"brokers: no backend is named {brokername!r}, expected one of {', '.join(__brokers__)}",
+            f"brokers: no backend is named {brokername!r}, expected {' or '.join(__brokers__)}",
             name=f"{__name__}.{brokername}",
         )
     mod = import_module(f"{__name__}.{brokername}")

@@ -192,7 +192,9 @@ class _Locked:
 
     async def __aenter__(self) -> _Page:
         deadline = trio.current_time() + LOCK_WAIT_S
-        while not (locked := self._budget.try_lock()) and trio.current_time() < deadline:
+        while not (locked := self._budget.try_lock()):
+            if trio.current_time() > deadline:
+                break
             await trio.sleep(0.002)
         self._has_lock = locked
         if not locked:
