@@ -31,6 +31,8 @@ LAYERS = {
     "piker.storage": 2,
     "piker.data._sharedmem": 2,
     "piker.data._ring": 2,
+    "piker.data._segment": 2,
+    "piker.data._ws_link": 2,
     "piker.data._doorbell": 2,
     "piker.data._blocks": 2,
     "piker.data._web_bs": 2,

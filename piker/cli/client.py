@@ -1,0 +1,85 @@
+"""
+How a terminal command asks the tree one question: join the run, ask, print, leave.
+
+When no `pikerd` runs a private one is started; it ends by itself once its last client has left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import trio
+import typer
+
+from piker.brokers import __brokers__
+from piker.cli.boundary import run_async
+from piker.cli.table import progress
+from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
+from piker.model.market import unpack_fqme
+
+T = TypeVar("T")
+ANSWER_MAX_S = 60.0  # a cold start, a symbology download and one answer fit well inside
+
+
+def ask(ctx: typer.Context, question: Callable[[], Awaitable[T]], text: str) -> T:
+    """
+    Run `question` inside the run's runtime and return its answer; `text` shows as progress.
+
+    Raises:
+      ServiceUnavailable: no answer came within `ANSWER_MAX_S`, or no `pikerd` can be started.
+    """
+    level = (ctx.obj or {}).get("loglevel")
+
+    async def body() -> T:
+        from piker.service import maybe_open_pikerd
+
+        with trio.move_on_after(ANSWER_MAX_S):
+            async with maybe_open_pikerd(loglevel=level, name=f"piker_query_{os.getpid()}"):
+                return await question()
+        raise ServiceUnavailable(
+            f"{ctx.command_path}: no answer within {ANSWER_MAX_S:.0f} s; see `piker services`"
+        )
+
+    with progress(text):
+        answer: T = run_async(body)
+    return answer
+
+
+def check_fqmes(fqmes: Sequence[str]) -> list[str]:
+    """
+    Return the addresses in lower case, each once.
+
+    Raises:
+      typer.BadParameter: one has no broker, or is no address at all.
+      SymbolNotFound: no backend has the broker's name.
+    """
+    wanted = list(dict.fromkeys(fqme.lower() for fqme in fqmes))
+    for fqme in wanted:
+        try:
+            broker = unpack_fqme(fqme)[0]
+        except ValueError:
+            raise typer.BadParameter(
+                f"market was {fqme!r}, expected <pair>.<venue>.<broker> like btcusdt.spot.binance"
+            ) from None
+        if broker not in __brokers__:
+            raise SymbolNotFound(
+                f"{fqme}: no broker is named {broker!r}, expected one of {', '.join(__brokers__)}"
+            )
+    return wanted
+
+
+def check_brokers(brokers: Sequence[str]) -> list[str]:
+    """
+    Return the broker names as given.
+
+    Raises:
+      PikerError: one is no backend's name.
+    """
+    for broker in brokers:
+        if broker not in __brokers__:
+            raise PikerError(
+                f"no broker is named {broker!r}, expected one of {', '.join(__brokers__)}"
+            )
+    return list(brokers)

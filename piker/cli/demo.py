@@ -1,0 +1,284 @@
+"""
+`make demo`: a local venue with a made-up market, `pikerd` on it and its chart, as one program.
+
+One trio process supervises three real ones. Each has a session of its own and a lifeline to
+this process, so a Ctrl-C stops them in reverse order and a crash of this process leaves none.
+Ports are kept in the state folder and used again while they are free.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import trio
+import typer
+
+from piker.cli.boundary import run_async
+from piker.cli.lifeline import VARIABLE
+from piker.errors import ConfigError, ServiceUnavailable
+
+BANNER = "This market is made up: a seeded simulation on this machine. No money moves."
+FQME = "btcusdt.spot.binance"
+SEED = 1
+NEXT = (f"quote {FQME}", "search eth", f"bars -n 5 {FQME}", f"mkt-info {FQME}", "services")
+READY_MAX_S = 30.0  # how long one process may take to come up
+STOP_MAX_S = {"chart": 0.8, "pikerd": 1.2, "venue": 0.5}  # together below the 3 s of a Ctrl-C
+
+
+def demo(
+    banner: Annotated[bool, typer.Option(help="Say first that no money moves.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the page when there is a display.")] = True,
+) -> None:
+    """
+    Run a made-up market, the supervisor and the chart at once; Ctrl-C ends all three.
+
+    \b
+    Example:
+      piker -c .demo demo
+    """
+    if banner:
+        say(BANNER)
+    os.environ.pop("PIKER_REGISTRY", None)  # the state folder alone says which run is meant
+    folder = Path(os.environ.setdefault("PIKER_CONFIG_DIR", str(Path(".demo").absolute())))
+    with only_one(folder) as kept:
+        run_async(run, folder, kept, browser and has_display())
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def has_display() -> bool:
+    """Whether a browser could open a window here."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[dict[str, int]]:
+    """
+    Hold the demo's state folder and yield the ports it used last; what the caller puts is kept.
+
+    Raises:
+      ConfigError: another demo runs from this folder, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "demo.json").open("a+", encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"demo: {folder} cannot be used: {err.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"demo: one already runs from {folder}; end that one first") from None
+        yield read_ports(file)
+
+
+def read_ports(file: IO[str]) -> dict[str, int]:
+    """Return free ports by process name, those of the last run where they are still free."""
+    file.seek(0)
+    try:
+        last = json.load(file)
+    except ValueError:
+        last = {}
+    ports = {name: free_port(last.get(name, 0)) for name in ("venue", "pikerd")}
+    file.seek(0)
+    file.truncate()
+    json.dump(ports, file)
+    file.flush()
+    return ports
+
+
+def free_port(wanted: int) -> int:
+    """Return `wanted` when nobody listens there, else any free port of this host."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            return int(probe.getsockname()[1])
+    raise ServiceUnavailable("demo: no free port on 127.0.0.1")
+
+
+async def run(folder: Path, ports: dict[str, int], opens_browser: bool) -> None:
+    """Start the three, say where the chart is, and supervise until told to stop."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_on_signal, signals, nursery.cancel_scope)
+            async with open_demo(folder, ports, opens_browser):
+                await trio.sleep_forever()
+    say("\nStopped. State is kept in the folder; `make demo-clean` removes it.")
+
+
+async def cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    """Cancel `scope` at the first signal."""
+    async for _ in signals:
+        scope.cancel()
+        return
+
+
+@asynccontextmanager
+async def open_demo(
+    folder: Path, ports: dict[str, int], opens_browser: bool
+) -> AsyncIterator[None]:
+    """Run venue, pikerd and chart, each started when the one before it is ready."""
+    venue_args = ["serve", "binance", "--synthetic", "--seed", str(SEED), "--port"]
+    venue_args += [str(ports["venue"]), "--state", str(folder / "venue"), "--json"]
+    async with trio.open_nursery() as watchers:
+        async with open_process("venue", ["piker", "venue", *venue_args], folder) as venue:
+            venue_url = f"{(await read_json(venue, folder))['url']}#demo"
+            watchers.start_soon(watch, "venue", venue, folder)
+            pikerd_args = ["--port", str(ports["pikerd"]), "--venue", f"binance={venue_url}"]
+            async with open_process("pikerd", ["pikerd", *pikerd_args], folder) as pikerd:
+                await wait_for_run(pikerd, folder)
+                watchers.start_soon(watch, "pikerd", pikerd, folder)
+                chart_args = ["chart", FQME, *([] if opens_browser else ["--no-browser"])]
+                async with open_process("chart", ["piker", *chart_args], folder) as chart:
+                    watchers.start_soon(relay_chart, chart, folder)
+                    watchers.start_soon(watch, "chart", chart, folder)
+                    yield
+
+
+def script(command: list[str]) -> list[str]:
+    """Return the command line of a console script, also from a tree that is not installed."""
+    name, *args = command
+    installed = Path(sys.executable).with_name(name)
+    if installed.exists():
+        return [str(installed), *args]
+    return [sys.executable, "-c", f"from piker._entry import {name}; {name}()", *args]
+
+
+@asynccontextmanager
+async def open_process(name: str, command: list[str], folder: Path) -> AsyncIterator[trio.Process]:
+    """Run a command in its own session with a lifeline; stop it on the way out."""
+    lifeline, held = os.pipe()
+    log = (folder / f"demo-{name}.log").open("wb")
+    try:
+        process = await trio.lowlevel.open_process(
+            script(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if name == "pikerd" else subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, VARIABLE: str(lifeline), "PYTHONUNBUFFERED": "1"},
+            pass_fds=(lifeline,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(lifeline)
+        log.close()
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True):
+            await stop(process, STOP_MAX_S[name])
+        os.close(held)
+
+
+async def stop(process: trio.Process, bound_s: float) -> None:
+    """Ask a process to end; after `bound_s` end everything of its group by force."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(bound_s):
+            await process.wait()
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def watch(name: str, process: trio.Process, folder: Path) -> None:
+    """End the demo when one of its processes ends by itself."""
+    await process.wait()
+    raise ServiceUnavailable(ended(name, process, folder))
+
+
+def ended(name: str, process: trio.Process, folder: Path) -> str:
+    """Return one line on a process that ended: its own last words, or where they are."""
+    log = folder / f"demo-{name}.log"
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return f"demo: {name} ended ({process.returncode}): {lines[-1] if lines else f'see {log}'}"
+
+
+async def lines_of(process: trio.Process) -> AsyncIterator[str]:
+    """Yield the lines that a process prints, until it closes its output."""
+    assert process.stdout is not None
+    rest = b""
+    async for chunk in process.stdout:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace").rstrip()
+
+
+async def read_json(process: trio.Process, folder: Path) -> dict[str, Any]:
+    """Return the one JSON line by which the venue says that it is ready."""
+    with trio.move_on_after(READY_MAX_S):
+        async for line in lines_of(process):
+            if line.startswith("{"):
+                ready: dict[str, Any] = json.loads(line)
+                return ready
+        await process.wait()
+        raise ServiceUnavailable(ended("venue", process, folder))
+    raise ServiceUnavailable(f"demo: the venue was not ready within {READY_MAX_S:.0f} s")
+
+
+async def wait_for_run(process: trio.Process, folder: Path) -> None:
+    """Return when `pikerd` has published its run in the state folder."""
+    run_file = folder / "run" / "run.json"
+    with trio.move_on_after(READY_MAX_S):
+        while process.poll() is None:
+            try:
+                if json.loads(run_file.read_text("utf-8")).get("pid") == process.pid:
+                    return
+            except (OSError, ValueError):
+                pass
+            await trio.sleep(0.05)
+        raise ServiceUnavailable(ended("pikerd", process, folder))
+    raise ServiceUnavailable(f"demo: pikerd was not ready within {READY_MAX_S:.0f} s")
+
+
+async def relay_chart(process: trio.Process, folder: Path) -> None:
+    """Print what the chart prints; after its first URL, what to try next."""
+    has_said = False
+    async for line in lines_of(process):
+        say(line)
+        if not has_said and (start := line.find("http://127.0.0.1:")) >= 0:
+            has_said = True
+            say_what_next(line[start:].split("/")[2].rpartition(":")[2], folder)
+
+
+def say_what_next(port: str, folder: Path) -> None:
+    """Print lines that work when pasted into another terminal."""
+    if not has_display():
+        say(f"No display here: from your own machine run  ssh -L {port}:127.0.0.1:{port} THIS-HOST")
+    program = shlex.join([shorter(Path(sys.executable).with_name("piker")), "-c", shorter(folder)])
+    say("Try in another terminal:")
+    for rest in (
+        f"quote {FQME}",
+        "search eth",
+        f"bars -n 5 {FQME}",
+        f"mkt-info {FQME}",
+        "services",
+    ):
+        say(f"  {program} {rest}")
+    say("Ctrl-C ends everything.")
+
+
+def shorter(path: Path) -> str:
+    """Return a path relative to the working folder where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,106 @@
+"""
+How rows of data leave a command: a table for people, one JSON list for programs.
+
+A row is a dict with the field names of the glossary. JSON carries values as they are (times as
+epoch numbers, decimals as strings); a table shows times in UTC and numbers without noise.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from piker.model.bars import FILLED, PARTIAL, REPAIRED
+
+FLAG_NAMES = {FILLED: "filled", PARTIAL: "partial", REPAIRED: "repaired"}
+NUMBER_WIDTH = 12  # significant digits; float64 prices and sizes carry no more that is real
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "") -> None:
+    """Print `rows` on stdout: JSON when asked for, else a table; columns as the first row has."""
+    if as_json:
+        print(json.dumps([dict(row) for row in rows], indent=2, default=str))
+    elif rows and sys.stdout.isatty():
+        print_rich(rows, title)
+    elif rows:
+        print_plain(rows)
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the header and every row as text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [names, *([cell(name, row.get(name)) for name in names] for row in rows)]
+
+
+def cell(name: str, value: Any) -> str:
+    """Return one value as people read it; the field's name tells its unit."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int() if name == "flags":
+            return "+".join(text for bit, text in FLAG_NAMES.items() if value & bit)
+        case int() | float() if name == "time" and value:
+            return utc(value).strftime("%Y-%m-%d %H:%M:%S")
+        case int() if name.endswith("_ns") and value:
+            return utc(value / 1e9).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        case float():
+            return f"{value:.{NUMBER_WIDTH}g}"
+        case list() | tuple():
+            return ", ".join(str(item) for item in value)
+        case dict():
+            return " ".join(f"{key}={item}" for key, item in value.items())
+    return str(value)
+
+
+def utc(epoch_s: float) -> datetime:
+    """Return a moment as UTC."""
+    return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a number, which stands at the right of its column."""
+    return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
+
+
+def print_plain(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print aligned columns without colour, for pipes and files."""
+    lines = cells(rows)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        padded = [
+            text.rjust(width) if is_number(text) else text.ljust(width)
+            for text, width in zip(line, widths, strict=True)
+        ]
+        print("  ".join(padded).rstrip())
+
+
+def print_rich(rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Print a table with rules, as wide as the terminal allows."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    header, *body = cells(rows)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for i, name in enumerate(header):
+        right = all(is_number(line[i]) for line in body if line[i])
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for line in body:
+        table.add_row(*line)
+    Console().print(table)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Show on stderr, when that is a terminal, that `text` is under way."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
