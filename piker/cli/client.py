@@ -33,10 +33,12 @@ def ask(ctx: typer.Context, question: Callable[[], Awaitable[T]], text: str) -> 
     level = (ctx.obj or {}).get("loglevel")
 
     async def body() -> T:
-        from piker.service import maybe_open_pikerd
+        from piker.service import open_piker_runtime
+        from piker.service.private import ensure_pikerd
 
         with trio.move_on_after(ANSWER_MAX_S):
-            async with maybe_open_pikerd(loglevel=level, name=f"piker_query_{os.getpid()}"):
+            await ensure_pikerd()
+            async with open_piker_runtime(f"piker_query_{os.getpid()}", loglevel=level):
                 return await question()
         raise ServiceUnavailable(
             f"{ctx.command_path}: no answer within {ANSWER_MAX_S:.0f} s; see `piker services`"
