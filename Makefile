@@ -61,7 +61,7 @@ unit: install
 	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 bench: install ## ratios against peers: a table and build/bench.json
-	$(BIN)/python -m tests.benches
+	$(BIN)/python tests/benches
 
 soak: install browser ## the long forms: the same tests with larger numbers (hours)
 	PIKER_SOAK=1 $(BIN)/python -m pytest -m "soak or tree or browser" --timeout 14400 $(PYTEST_ARGS)

@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 
 import msgspec
+from record import Result
 
 from piker.cli.table import print_rows
-from tests.benches.record import Result
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE.parent.parent / "build" / "bench.json"
@@ -27,7 +27,7 @@ def run(names: list[str]) -> list[Result]:
         if names and path.stem.removeprefix("bench_") not in names:
             continue
         print(f"running {path.stem}", file=sys.stderr)
-        results += import_module(f"tests.benches.{path.stem}").measure()
+        results += import_module(path.stem).measure()
     return results
 
 

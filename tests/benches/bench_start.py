@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.benches.record import Result, best_s, compare
+from record import Result, best_s, compare
 
 HELP = "from piker.cli import boundary; boundary.main('piker', ['--help'])"
 
