@@ -35,6 +35,7 @@ PONG_WITHIN_S = 10.0
 ROTATE_AFTER_S = 23.5 * 3600  # Binance ends a connection after 24 h
 QUEUE_MAX = 64  # batches and states; a full queue blocks the reader
 WATCH_EVERY_S = 0.25
+PROBE_EVERY_S = 1.0
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ class ArrivalModel:
 
 
 Fixture = Callable[["NoBsWs"], AbstractAsyncContextManager[object]]
-Probe = Callable[[], Awaitable[bool]]
+Probe = Callable[[], Awaitable[bool | None]]
 
 
 class NoBsWs:
@@ -137,6 +138,7 @@ class NoBsWs:
         self._last_error = ""
         self._is_reading = False
         self._read_at = self._message_at = 0.0
+        self._probed_at = -PROBE_EVERY_S
 
     def __aiter__(self) -> AsyncIterator[Batch | LinkState]:
         return self
@@ -264,14 +266,13 @@ class NoBsWs:
         if silent_s < limit_s:
             return
         market_s = silent_s * clock.speed()
-        if self._probe is not None and await self._probe():
+        agrees = await self._ask_probe()
+        if agrees:
             # The venue says itself that nothing happened: a quiet market, not a dead stream.
             self.arrivals.relax()
             self._message_at = trio.current_time()
             if self._state == FEED_STALE:
                 await self._say(FEED_LIVE, "")
-        elif silent_s > 3 * limit_s:
-            self._end(ConnectionLost(f"{link.host} sent nothing for {market_s:.0f} s"))
         elif self._state != FEED_STALE:
             self._stale += 1
             await self._say(
@@ -279,6 +280,14 @@ class NoBsWs:
                 f"{link.host} sent nothing for {market_s:.0f} s, "
                 f"expected a message within {self.arrivals.expected_gap_s:.0f} s",
             )
+        elif agrees is False or silent_s > 3 * limit_s:
+            self._end(ConnectionLost(f"{link.host} sent nothing for {market_s:.0f} s"))
+
+    async def _ask_probe(self) -> bool | None:
+        if self._probe is None or trio.current_time() - self._probed_at < PROBE_EVERY_S:
+            return None
+        self._probed_at = trio.current_time()
+        return await self._probe()
 
     def _end(self, verdict: ConnectionLost) -> None:
         if self._verdict is None:
@@ -300,8 +309,8 @@ async def open_autorecon_ws(
 
     `fixture(ws)` is entered on each connection, to subscribe (and, on leaving, to unsubscribe
     when the connection still lives). `probe` answers, when the stream has gone silent, whether
-    the venue's other interface agrees that nothing has happened; it must end within seconds and
-    not raise.
+    the venue's other interface agrees that nothing has happened (None: it cannot say); it must
+    end within seconds and not raise.
     """
     ws = NoBsWs(url, fixture, probe)
     async with trio.open_nursery() as nursery:

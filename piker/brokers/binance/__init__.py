@@ -1,1 +1,30 @@
-"""Binance: spot market data."""
+"""
+Binance: spot market data over its public REST and WebSocket interface.
+
+`_wire` says what the payloads mean, `_book` and `_stream` turn a live stream into events,
+`_symbols` names markets (all pure); `api` speaks REST, `feed` serves the data endpoints. Orders
+come with a module `broker`; until then there is no order endpoint.
+"""
+
+from __future__ import annotations
+
+from piker.brokers.binance.api import get_client, get_mkt_info
+from piker.brokers.binance.feed import (
+    open_history_client,
+    open_symbol_search,
+    statistics,
+    stream_quotes,
+)
+
+__all__ = [
+    "get_client",
+    "get_mkt_info",
+    "open_history_client",
+    "open_symbol_search",
+    "statistics",
+    "stream_quotes",
+]
+
+_datad_mods = ["api", "feed"]
+__enable_modules__ = ["api", "feed"]
+_search_conf = {"pause_period": 0.06}

@@ -1,0 +1,359 @@
+"""
+Binance spot's market data endpoints: live events, history, search.
+
+Evidence (binance-spot-api-docs, 2026-07-21; recordings of 2021 and 2024):
+`@trade` side: `m` says that the buyer was the maker, so the seller was the aggressor. Its time is
+`T`, the venue's. The first message of a stream replays nothing. The last kline is still forming
+and is left out. `@bookTicker` carries no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import tractor
+import trio
+
+from piker import clock
+from piker.brokers.binance import _symbols
+from piker.brokers.binance._stream import StreamParser, StreamStats
+from piker.brokers.binance.api import INTERVALS, ROWS_MAX, Client, get_client
+from piker.config import settings
+from piker.data._web_bs import Backoff, Batch, LinkState, NoBsWs, WsStats, open_autorecon_ws
+from piker.data.validate import FeedInit
+from piker.errors import DataUnavailable, NoData, PikerError
+from piker.log import get_logger
+from piker.model.bars import empty_bars
+from piker.model.feed import Event, FeedState, Quote, Trade
+from piker.model.market import MktPair
+from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE
+from piker.service.rpc import endpoint
+
+log = get_logger(__name__)
+
+REJECTED_MAX = 50  # unreadable messages in a row: the stream itself is broken
+PROBE_TIMEOUT_S = 5.0
+REFUSAL_WAIT_S = 5.0
+SEARCH_PAUSE_S = 0.06
+
+_search_conf = {"pause_period": SEARCH_PAUSE_S}
+
+GetHist = Callable[..., Awaitable[tuple[np.ndarray, datetime, datetime]]]
+
+
+class FeedStats(msgspec.Struct, frozen=True):
+    """Counters of one live market."""
+
+    link: WsStats
+    stream: StreamStats
+
+
+_feeds: trio.lowlevel.RunVar[dict[str, _LiveMarket]] = trio.lowlevel.RunVar("binance feeds")
+
+
+def statistics() -> dict[str, FeedStats]:
+    """Return the counters of this actor's live markets by bs_fqme."""
+    return {name: live.statistics() for name, live in _live_markets().items()}
+
+
+def _live_markets() -> dict[str, _LiveMarket]:
+    try:
+        return _feeds.get()
+    except LookupError:
+        _feeds.set({})
+        return _feeds.get()
+
+
+async def stream_quotes(
+    send_chan: trio.abc.SendChannel[dict[str, list[Event]]],
+    symbols: Sequence[str],
+    feed_is_live: trio.Event,
+    loglevel: str | None = None,
+    task_status: trio.TaskStatus[tuple[list[FeedInit], dict[str, Any]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Send the events of one market, `{bs_fqme: [event, …]}` per socket read, until cancelled.
+
+    Reconnects by itself and says so with `FeedState` events. `started` gets the market's
+    `FeedInit` and a first quote from REST, so that nobody waits for a trade.
+
+    Raises:
+      SymbolNotFound: at the start only. ConnectionLost, DataThrottle: the venue cannot be asked
+        at the start.
+      ValueError: not exactly one symbol.
+    """
+    if len(symbols) != 1:
+        raise ValueError(f"binance: stream_quotes got {len(symbols)} symbols, expected 1")
+    async with get_client() as client:
+        pair = await client.find_pair(symbols[0])
+        mkt = _symbols.make_market(pair)
+        task_status.started(([FeedInit(mkt)], await first_quote(client, pair)))
+        if not pair.is_trading:
+            feed_is_live.set()
+        live = _LiveMarket(client, pair, send_chan, feed_is_live)
+        _live_markets()[mkt.bs_fqme] = live
+        try:
+            await live.run()
+        finally:
+            _live_markets().pop(mkt.bs_fqme, None)
+
+
+async def first_quote(client: Client, pair: _symbols.Pair) -> dict[str, Any]:
+    """Return the market's present quote as a quote dict; `last` is nan before the first trade."""
+    quote: Quote = await client.quote(pair.symbol)
+    trade = await client.last_trade(pair.symbol)
+    return {
+        "symbol": pair.symbol,
+        "last": trade.price if trade else float("nan"),
+        "size": trade.size if trade else 0.0,
+        "bid": quote.bid,
+        "bsize": quote.bid_size,
+        "ask": quote.ask,
+        "asize": quote.ask_size,
+        "ticks": [],
+        "brokerd_ts": quote.time_recv_ns / clock.NS,
+        "broker_ts": trade.time_venue_ns / clock.NS if trade else 0.0,
+    }
+
+
+class _LiveMarket:
+    """One market's socket, parser and book."""
+
+    def __init__(
+        self,
+        client: Client,
+        pair: _symbols.Pair,
+        send_chan: trio.abc.SendChannel[dict[str, list[Event]]],
+        feed_is_live: trio.Event,
+    ) -> None:
+        self._client = client
+        self._pair = pair
+        self._send_chan = send_chan
+        self._feed_is_live = feed_is_live
+        self._parser = StreamParser(pair.symbol, settings().data.l2_levels)
+        self._wants_snapshot = trio.Event()
+        self._commands = 0
+        self._ws: NoBsWs | None = None
+
+    def statistics(self) -> FeedStats:
+        assert self._ws is not None
+        return FeedStats(self._ws.statistics(), self._parser.statistics())
+
+    async def run(self) -> None:
+        url = f"{self._client.stream_url}/stream"
+        async with (
+            open_autorecon_ws(url, self._subscribe, probe=self._probe) as ws,
+            trio.open_nursery() as nursery,
+        ):
+            self._ws = ws
+            nursery.start_soon(self._keep_book)
+            async for item in ws:
+                match item:
+                    case LinkState():
+                        await self._pass_state(ws, item)
+                    case Batch():
+                        await self._pass_batch(ws, item)
+
+    @asynccontextmanager
+    async def _subscribe(self, ws: NoBsWs) -> AsyncIterator[None]:
+        self._commands += 1
+        await ws.send_msg(
+            {"method": "SUBSCRIBE", "params": self._parser.streams, "id": self._commands}
+        )
+        yield  # closing the socket ends the subscription
+
+    async def _pass_state(self, ws: NoBsWs, item: LinkState) -> None:
+        if item.state in (FEED_CONNECTING, FEED_DOWN):
+            self._parser.reconnected()
+        if item.state in (FEED_LIVE, FEED_DOWN):
+            # When the stream is refused, history still comes over REST: nobody waits for it.
+            self._feed_is_live.set()
+        expected_gap_s = ws.arrivals.expected_gap_s
+        await self._send(
+            [FeedState(item.state, item.cause, item.attempt, item.retry_in_s, expected_gap_s)]
+        )
+
+    async def _pass_batch(self, ws: NoBsWs, batch: Batch) -> None:
+        parser = self._parser
+        rejected = parser.rejected
+        events = parser.read(batch.messages, batch.time_recv_ns)
+        if events:
+            await self._send(events)
+        if parser.needs_snapshot:
+            self._wants_snapshot.set()
+        if parser.rejected > rejected:
+            ws.reject(parser.rejected - rejected)
+        if parser.refusal:
+            ws.reset(f"binance refused the subscription ({parser.refusal})", REFUSAL_WAIT_S)
+        elif parser.is_ending:
+            ws.reset("binance announced that it ends this connection")
+        elif parser.rejected_in_a_row > REJECTED_MAX:
+            ws.reset(f"binance sent {parser.rejected_in_a_row} unreadable messages in a row")
+
+    async def _send(self, events: list[Event]) -> None:
+        await self._send_chan.send({self._pair.bs_fqme: events})
+
+    async def _keep_book(self) -> None:
+        """Fetch a depth snapshot whenever the book waits for one."""
+        backoff = Backoff()
+        while True:
+            await self._wants_snapshot.wait()
+            self._wants_snapshot = trio.Event()
+            if not self._parser.needs_snapshot:
+                continue
+            try:
+                snapshot = await self._client.snapshot(self._pair.symbol)
+                events = self._parser.load_snapshot(snapshot, clock.now_ns())
+            except PikerError as err:
+                log.warning("no book yet fqme=%s cause=%s", self._pair.bs_fqme, err)
+                await trio.sleep(backoff.wait_s())
+                continue
+            backoff.reset()
+            await self._send(events)
+
+    async def _probe(self) -> bool | None:
+        """Return whether REST shows the quote that the stream sent last; None: it cannot say."""
+        if not self._pair.is_trading:
+            return True
+        with trio.move_on_after(PROBE_TIMEOUT_S):
+            try:
+                now = await self._client.quote(self._pair.symbol)
+            except PikerError as err:
+                log.debug("probe failed fqme=%s cause=%s", self._pair.bs_fqme, err)
+                return None
+            had = self._parser.quote
+            return had is None or _numbers(had) == _numbers(now)
+        return None
+
+
+def _numbers(quote: Quote) -> str:
+    return str((quote.bid, quote.bid_size, quote.ask, quote.ask_size))  # nan equals nan so
+
+
+# ---- history ----
+
+
+@asynccontextmanager
+async def open_history_client(mkt: MktPair) -> AsyncIterator[tuple[GetHist, dict[str, Any]]]:
+    """
+    Yield `(get_hist, config)` for one market.
+
+    `get_hist(timeframe, end_dt=None, start_dt=None) -> (bars, start_dt, end_dt)`: the newest
+    closed bars, at most 1000, that opened in [start_dt, end_dt), ascending, dtype BAR_DTYPE, the
+    `index` meaningless; the two times are those of the first and the last bar. Without `end_dt`:
+    up to now. It raises `NoData` (nothing here, step back by `config['frame_types'][timeframe]`),
+    `DataUnavailable` (nothing earlier, or no such period), `DataThrottle`, `ConnectionLost`.
+
+    `config['get_trades'](first_id, last_id, start_ns)` returns exactly the trades with these ids;
+    with `first_id` None, from the first trade at or after `start_ns`.
+    """
+    async with get_client() as client:
+        symbol = mkt.bs_mktid
+
+        async def get_hist(
+            timeframe: float, end_dt: datetime | None = None, start_dt: datetime | None = None
+        ) -> tuple[np.ndarray, datetime, datetime]:
+            return await _get_frame(client, symbol, timeframe, end_dt, start_dt)
+
+        async def get_trades(
+            first_id: int | None, last_id: int, start_ns: int | None = None
+        ) -> list[Trade]:
+            if first_id is None:
+                first_id = await client.first_trade_id(symbol, start_ns or 0)
+            if first_id is None or first_id > last_id:
+                return []
+            return await client.trades(symbol, first_id, last_id)
+
+        yield (
+            get_hist,
+            {
+                "erlangs": 4,
+                "rate": 20,
+                "frame_types": {
+                    period: timedelta(seconds=period * ROWS_MAX) for period in INTERVALS
+                },
+                "get_trades": get_trades,
+            },
+        )
+
+
+async def _get_frame(
+    client: Client,
+    symbol: str,
+    timeframe: float,
+    end_dt: datetime | None,
+    start_dt: datetime | None,
+) -> tuple[np.ndarray, datetime, datetime]:
+    if timeframe not in INTERVALS:
+        raise DataUnavailable(
+            f"binance: no bars of {timeframe} s, expected 1 or 60", broker="binance"
+        )
+    period_s = int(timeframe)
+    now_s = await client.venue_now_ns() // clock.NS
+    end_s = now_s if end_dt is None else min(-(-int(end_dt.timestamp() * 1e6) // 1_000_000), now_s)
+    start_s = end_s - period_s * ROWS_MAX
+    if start_dt is not None:
+        start_s = max(start_s, int(start_dt.timestamp()))
+    bars = await client.bars(symbol, period_s, start_s, end_s) if start_s < end_s else empty_bars()
+    if len(bars):
+        first, last = (datetime.fromtimestamp(int(t), UTC) for t in bars["time"][[0, -1]])
+        return bars, first, last
+    begins_s = await client.first_bar_s(symbol, period_s)
+    if begins_s is None or end_s <= begins_s:
+        raise DataUnavailable(
+            f"binance: {symbol} has no earlier bars of {period_s} s", broker="binance"
+        )
+    raise NoData(
+        f"binance: {symbol} has no closed bars of {period_s} s in {start_s}..{end_s}",
+        broker="binance",
+    )
+
+
+# ---- search ----
+
+
+@endpoint(only=("datad",))
+@tractor.context
+async def open_symbol_search(ctx: tractor.Context) -> None:
+    """
+    Answer searches on the context's stream: `{'id', 'text'}` gets `{'id', 'results'}`.
+
+    `results` maps bs_fqme to `{symbol, status, base, quote, price_tick, size_tick, score}`. Every
+    request is answered, a blank one with nothing, a failed one with `error` set to a sentence.
+    """
+    async with get_client() as client:
+        await ctx.started({})
+        async with ctx.open_stream() as stream:
+            async for request in stream:
+                await stream.send(await answer_search(client, request))
+
+
+async def answer_search(client: Client, request: Any) -> dict[str, Any]:
+    """Return the answer to one search request; anything that is none finds nothing."""
+    asked = request if isinstance(request, dict) else {"text": request}
+    answer: dict[str, Any] = {"id": asked.get("id"), "results": {}}
+    text = asked.get("text")
+    if not isinstance(text, str) or not text.strip():
+        return answer
+    try:
+        hits = await client.search_symbols(text)
+    except PikerError as err:
+        return answer | {"error": str(err)}
+    answer["results"] = {
+        pair.bs_fqme: {
+            "symbol": pair.symbol,
+            "status": pair.status,
+            "base": pair.base,
+            "quote": pair.quote,
+            "price_tick": str(pair.price_tick),
+            "size_tick": str(pair.size_tick),
+            "score": round(score, 1),
+        }
+        for pair, score in hits
+    }
+    return answer
