@@ -1,0 +1,139 @@
+"""
+What the page says about the feed and the tree, from what both report about themselves.
+
+Pure: records and times in, records out. A feed is *late* when nothing came for longer than it
+may take, *stale* when the daemon says so, *refused* when the venue answered no, *down* when the
+venue or its daemon cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, Final, Literal
+
+from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
+from piker.ui.frames import Daemon, Load, Status
+from piker.ui.sessions import SlotMap
+
+LATE_FACTOR: Final = 5  # times the expected gap
+LATE_MIN_S: Final = 1.0
+LATENCY_WINDOW_S: Final = 2.0
+_HOLLOW: Final = ("emsd", "brokerd")  # shown before they were ever started
+
+Feed = Literal["connecting", "live", "late", "stale", "refused", "down", "closed"]
+_FEED_OF: Final[dict[int, Feed]] = {
+    FEED_CONNECTING: "connecting",
+    FEED_STALE: "stale",
+    FEED_DOWN: "down",
+}
+
+
+class Latency:
+    """The median delay, receive to here, of what came in the last two seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=1024)
+
+    def add(self, now: float, delay_s: float) -> None:
+        """Take one delay; the clock of a virtual run may stand, so it is never negative."""
+        self._seen.append((now, max(0.0, delay_s)))
+
+    def median_ms(self, now: float) -> float | None:
+        """Return the median in milliseconds, None when nothing came."""
+        while self._seen and now - self._seen[0][0] > LATENCY_WINDOW_S:
+            self._seen.popleft()
+        return median(delay for _, delay in self._seen) * 1e3 if self._seen else None
+
+
+def feed_status(
+    event: Mapping[str, Any], time_recv: float, now: float, slots: SlotMap, speed: float = 1.0
+) -> Status:
+    """
+    Return the feed's part of a status record.
+
+    `event`: the newest `state` event of the feed. `time_recv`: when the newest tick reached the
+    daemon, epoch seconds of the run's clock (0 or nan: none yet), as is `now`. Ages are told in
+    real seconds, of which `speed` pass in the market per real one.
+    """
+    state = int(event.get("state", FEED_CONNECTING))
+    expected = float(event.get("expected_gap_s") or 0.0) or None
+    age = max(0.0, now - time_recv) / speed if time_recv > 0 else None
+    cause = str(event.get("cause") or "")
+    feed: Feed = _FEED_OF.get(state, "live")
+    if not slots.is_open(now) and state == FEED_LIVE:
+        return Status(0, "closed", age, opens=slots.next_open(now))
+    if state == FEED_LIVE and age is not None:
+        if age > max(LATE_MIN_S, LATE_FACTOR * (expected or 0.0)):
+            feed = "late"
+    elif feed in ("stale", "down") and " says: " in cause:
+        feed = "refused"
+    retry_in = event.get("retry_in_s")
+    return Status(
+        0,
+        feed,
+        age,
+        expected,
+        cause,
+        attempt=int(event.get("attempt") or 0),
+        retry_in=float(retry_in) if retry_in else None,
+    )
+
+
+def daemon_dots(rows: Sequence[Mapping[str, Any]] | None, brokers: Sequence[str]) -> list[Daemon]:
+    """
+    Return a dot per daemon from the rows of `piker services`; None: no `pikerd` answers.
+
+    The daemons that a chart needs are shown before they are up, order daemons as not started.
+    """
+    wanted = ["pikerd", "samplerd", *(f"datad.{broker}" for broker in brokers)]
+    if rows is None:
+        lost = [Daemon("pikerd", "down", "pikerd does not answer")]
+        return lost + [Daemon(name, "degraded", "unknown: no pikerd") for name in wanted[1:]]
+    by_name = {str(row["name"]): row for row in rows}
+    found = [name for name in by_name if name.partition(".")[0] in (*_HOLLOW, "samplerd", "datad")]
+    names = list(dict.fromkeys([*wanted, *sorted(found)]))
+    dots = [_dot(name, by_name.get(name)) for name in names]
+    kinds = {name.partition(".")[0] for name in names}
+    return dots + [Daemon(name, "none") for name in _HOLLOW if name not in kinds]
+
+
+def _dot(name: str, row: Mapping[str, Any] | None) -> Daemon:
+    if row is None:
+        return Daemon(name, "none")
+    state, cause, restarts = str(row["state"]), str(row["cause"] or ""), int(row["restarts"] or 0)
+    text = cause
+    if restarts:
+        times = "once" if restarts == 1 else f"{restarts} times"
+        text = f"{name} restarted {times}" + (f": {cause}" if cause else "")
+    if state in ("ready", "served"):
+        return Daemon(name, "up", text)
+    return Daemon(name, "down" if state == "stopped" else "degraded", text or state)
+
+
+class Progress:
+    """Turns the counts of loading history into a record with the seconds that are left."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[float, int]] = {}  # period -> (time, have) when it began
+
+    def load(self, event: Mapping[str, Any], now: float) -> Load:
+        """Return the page's record for a `load` event of the feed; `now` monotonic seconds."""
+        period, have = int(event["period_s"]), int(event["have"])
+        total = have if event.get("done") else max(have, int(event["total"]))
+        began, had = self._first.setdefault(period, (now, have))
+        passed, gained = now - began, have - had
+        eta = (total - have) / (gained / passed) if gained > 0 and passed > 0.2 else None
+        if have >= total:
+            self._first.pop(period, None)
+        budget = event.get("budget")
+        return Load(
+            0,
+            period,
+            have,
+            total,
+            str(event.get("source") or ""),
+            float(budget) if budget is not None else None,
+            eta,
+        )
