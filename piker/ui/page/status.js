@@ -1,0 +1,105 @@
+// The bottom bar: mode, a dot per daemon, the last message, bars held, follow, scale, zone and clock.
+// Every change of state is also spoken: one polite line, at most one a second.
+
+import { el, setText, show } from './dom.js';
+import { baseOf } from './scene.js';
+import { clockText } from './cal.js';
+import { periodWords } from './ladder.js';
+import { formatCount } from './num.js';
+
+const DOTS = { up: 'up-state', degraded: 'warn-state', down: 'down-state' };
+const LATER = ['emsd', 'brokerd'];
+const MESSAGES_MAX = 200;
+const SPEAK_MS = 1000;
+
+/** Keeps the latest of the sentences of one second and says it on the page's polite line. */
+class Speaker {
+  constructor(node) {
+    this.node = node;
+    this.at = -Infinity;
+    this.timer = 0;
+  }
+
+  say(text) {
+    this.text = text;
+    if (this.timer) return;
+    const wait = Math.max(0, this.at + SPEAK_MS - performance.now());
+    this.timer = setTimeout(() => {
+      this.timer = 0;
+      this.at = performance.now();
+      this.node.textContent = this.text;
+    }, wait);
+  }
+}
+
+export class StatusBar {
+  constructor(root, polite) {
+    this.speaker = new Speaker(polite);
+    this.messages = [];
+    this.mode = el('span', 'mode', 'view');
+    this.daemons = el('span', 'daemons');
+    this.message = el('span', 'message');
+    this.bars = el('span', 'bars');
+    this.follow = el('b', 'strong');
+    this.scale = el('span');
+    this.zone = el('span');
+    this.clock = el('b', 'strong');
+    this.shown = '';
+    root.append(this.mode, this.daemons, this.message, this.bars, el('span', '', 'follow ', [this.follow]), this.scale,
+      el('span', '', '', [this.zone, ' ', this.clock]));
+    for (const strong of [this.follow, this.clock]) strong.style.fontWeight = '500';
+  }
+
+  /** Shows a sentence for `seconds` and says it. */
+  say(text, seconds = 10) {
+    this.messages.push({ at: Date.now(), text });
+    if (this.messages.length > MESSAGES_MAX) this.messages.shift();
+    this.until = performance.now() + seconds * 1000;
+    this.sentence = text;
+    this.speaker.say(text);
+    setText(this.message, text);
+  }
+
+  speak(text) {
+    this.speaker.say(text);
+  }
+
+  update(chart) {
+    const { market, view } = chart;
+    this.writeDaemons(market?.status.daemons || []);
+    if (this.until && performance.now() > this.until) this.sentence = this.until = 0;
+    const load = market?.load;
+    const loading = load ? `loading ${periodWords(load.period)} history` : '';
+    setText(this.message, this.sentence || loading);
+    setText(this.bars, this.barsText(market, view, load));
+    setText(this.follow, view.follow ? 'on' : 'off');
+    setText(this.scale, [view.log ? 'log' : 'lin', view.percent ? '%' : '', view.invert ? 'inverted' : ''].filter(Boolean).join(' '));
+    setText(this.zone, chart.tz);
+    setText(this.clock, clockText(chart.page.link.now(), chart.tz, true));
+  }
+
+  barsText(market, view, load) {
+    if (load) return `${formatCount(load.have)} of ${formatCount(load.total)} bars`;
+    const bars = market?.info?.bars?.[baseOf(view.period)];
+    return Number.isFinite(bars) ? `${formatCount(bars)} bars` : '';
+  }
+
+  writeDaemons(daemons) {
+    const known = daemons.map(({ name, state }) => ({ name, state }));
+    if (known.length) {
+      for (const later of LATER) {
+        if (!known.some(({ name }) => name.split('.')[0] === later)) known.push({ name: later, state: 'none' });
+      }
+    }
+    const key = JSON.stringify(known);
+    if (key === this.shown) return;
+    this.shown = key;
+    this.daemons.replaceChildren(...known.map(({ name, state }) => {
+      const words = { up: 'up', none: 'not started', degraded: 'degraded', down: 'down' }[state] || state;
+      const node = el('span', '', '', [el('span', `dot ${DOTS[state] || ''}`), name]);
+      node.title = `${name}: ${words}`;
+      return node;
+    }));
+    show(this.daemons, known.length > 0);
+  }
+}
