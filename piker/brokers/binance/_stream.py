@@ -151,7 +151,7 @@ class StreamParser:
 
     def _read_one(self, raw: bytes, time_recv_ns: int, events: list[Event]) -> bool:
         """Append what one frame means; return whether the book changed."""
-        frame = _wire.decode_envelope(raw)
+        frame = _wire.parse_envelope(raw)
         trade_stream, quote_stream, depth_stream = self.streams
         if frame.stream == trade_stream:
             trade = _wire.parse_trade(frame.data, self.symbol, time_recv_ns)

@@ -90,7 +90,7 @@ def make_pair(info: SymbolInfo) -> Pair | None:
     """Return the pair of one listing entry, None when its increments are missing or no numbers."""
     ticks = {entry.filterType: entry for entry in info.filters}
     price, lot = ticks.get("PRICE_FILTER"), ticks.get("LOT_SIZE")
-    if price is None or lot is None or not re.fullmatch(r"[A-Za-z0-9._-]{1,40}", info.symbol):
+    if price is None or lot is None or not re.fullmatch(r"[\w-]{1,50}", info.symbol):
         return None
     try:
         price_tick, size_tick = _tick(price.tickSize), _tick(lot.stepSize)

@@ -118,7 +118,7 @@ def _decoder(kind: type[_T]) -> Callable[[bytes | msgspec.Raw], _T]:
     return decode_checked
 
 
-decode_envelope = _decoder(Envelope)
+_decode_envelope = _decoder(Envelope)
 _decode_trade = _decoder(TradeFrame)
 _decode_ticker = _decoder(BookTickerFrame)
 _decode_depth = _decoder(DepthFrame)
@@ -127,6 +127,17 @@ _decode_event = _decoder(EventFrame)
 
 def _bad(what: str, raw: bytes | msgspec.Raw) -> BadPayload:
     return BadPayload(f"{BROKER}: {what}", bytes(raw))
+
+
+def parse_envelope(raw: bytes) -> Envelope:
+    """Return a frame of a combined stream, its `data` still raw; raises BadPayload."""
+    if not raw.isascii():
+        # The decoder does not look into fields it skips, yet a garbled frame is not to be trusted.
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            raise _bad("a frame that is not UTF-8", raw) from None
+    return _decode_envelope(raw)
 
 
 def parse_trade(raw: bytes | msgspec.Raw, symbol: str, time_recv_ns: int) -> Trade:
