@@ -126,10 +126,11 @@ class Ui(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     timezone: str = "market"
     theme: str = "auto"
-    font_size: Annotated[int, Meta(ge=6, le=40)] = 12
-    up_color: str = ""
-    down_color: str = ""
     keys: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.theme not in ("auto", "dark", "light"):
+            raise ValueError(f"theme was {self.theme!r}, expected auto, dark or light")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -103,7 +103,7 @@ async def _open_root(
 ) -> AsyncIterator[Any]:
     """Open the root actor within `BOOT_S` and check that it got the role it was meant for."""
     where = f"{addr[0]}:{addr[1]}"
-    booted = False
+    booted = left = False
     try:
         with trio.fail_after(BOOT_S) as boot:
             async with tractor.open_root_actor(
@@ -120,7 +120,11 @@ async def _open_root(
                         else f"{where}: the pikerd there has just ended; try again"
                     )
                 yield actor
-    except (OSError, trio.TooSlowError, *GONE) as err:
+                left = True
+    except (OSError, trio.TooSlowError, tractor.RemoteActorError, *GONE) as err:
+        if left:  # a registrar that is gone cannot take our entry out, and need not
+            log.debug("runtime ended without its registrar: %r", err)
+            return
         if booted:
             raise
         why = getattr(err, "strerror", None) or str(err) or "no answer"

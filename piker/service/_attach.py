@@ -59,6 +59,8 @@ async def attach(ctx: tractor.Context, name: str, kind: str, pid: int, started_n
                 pass
     finally:
         services.detach(key)
+        if not ctx.chan.connected():  # killed: nobody else takes its entry out
+            tractor.current_actor()._registry.pop(uid, None)
 
 
 @asynccontextmanager

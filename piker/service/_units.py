@@ -28,7 +28,8 @@ Policy = Literal["permanent", "transient", "temporary"]
 State = Literal["starting", "ready", "degraded", "restarting", "stopped"]
 
 SPAWN_S = 8.0  # from exec to the lifetime context's `started()`, each half
-GRACE_S = 2.0  # between a polite cancel and SIGKILL
+EXIT_S = 0.2  # between a closed connection and the end of its process
+GRACE_S = 1.5  # between a polite cancel and SIGKILL
 HEARTBEAT_CHECK_S = 0.5
 SHORT_LIFE_S = 10.0  # only lives shorter than this count as failures
 RESTARTS_MAX, RESTARTS_WINDOW_S = 5, 60.0
@@ -90,6 +91,7 @@ class Unit:
         self._scope = trio.CancelScope()
         self._spawning: trio.CancelScope | None = None
         self._retry = trio.Event()
+        self._death = ""  # what ended the process of the present life
         self._short_lives: deque[float] = deque(maxlen=RESTARTS_MAX)
         self._delay_s = BACKOFF_MIN_S
 
@@ -137,10 +139,13 @@ class Unit:
         """Live once; return whether it ended in a failure, which is kept in `last_error`."""
         self.state = "restarting" if self.lives or self.failed_starts else "starting"
         failure: BaseException | None = None
+        self._death = ""
         try:
             await self._once()
         except* Exception as group:  # relay: `last_error`, the service table, the next `ensure`
             failure = group
+        if self._death:  # tells more than the lost connection that it led to
+            failure = ConnectionLost(f"{self.name}: {self._death}")
         self.last_error = failure or PikerError(f"{self.name} ended by itself")
         log.warning("%s ended: %s", self.name, last_line(self.last_error))
         return failure is not None
@@ -194,11 +199,9 @@ class Unit:
             raise ConnectionLost(f"{self.name}: the process did not answer within {SPAWN_S:g} s")
 
     async def _serve(self, proc: trio.Process) -> None:
-        ended: list[str] = []
-
         async def watch_process() -> None:
             code = await proc.wait()
-            ended.append(f"the process ended ({_exit_text(code)})")
+            self._death = self._death or f"the process ended ({_exit_text(code)})"
             tasks.cancel_scope.cancel()
 
         async with trio.open_nursery() as tasks:
@@ -206,12 +209,10 @@ class Unit:
             with trio.fail_after(SPAWN_S) as starting:
                 async with self.portal.open_context(self.spec.target, **self.spec.kwargs) as opened:
                     starting.deadline = float("inf")
-                    await self._follow(opened[0], proc, ended)
+                    await self._follow(opened[0], proc)
             tasks.cancel_scope.cancel()
-        if ended:
-            raise ConnectionLost(f"{self.name}: {ended[0]}")
 
-    async def _follow(self, ctx: Any, proc: trio.Process, ended: list[str]) -> None:
+    async def _follow(self, ctx: Any, proc: trio.Process) -> None:
         """Listen to a ready daemon's heartbeat until it ends; SIGKILL it when it hangs."""
         heard = trio.current_time()
 
@@ -225,7 +226,7 @@ class Unit:
                     heard = now  # it was us who stood still
                 looked = now
                 if now - heard > self.spec.hang_s:
-                    ended.append(f"no heartbeat for {self.spec.hang_s:g} s")
+                    self._death = f"no heartbeat for {self.spec.hang_s:g} s"
                     proc.kill()
                     return
 
@@ -256,6 +257,10 @@ class Unit:
     async def _reap(self, uid: tuple[str, str] | None) -> None:
         proc, portal = self.proc, self.portal
         self.proc = self.portal = self.address = None
+        if proc is not None and not portal.channel.connected():
+            with trio.move_on_after(EXIT_S):
+                if (code := await proc.wait()) < 0:
+                    self._death = self._death or f"the process ended ({_exit_text(code)})"
         if proc is not None and proc.returncode is None:
             await portal.cancel_actor()  # 0.5 s at most
             with trio.move_on_after(GRACE_S):

@@ -14,6 +14,7 @@ import tractor
 import trio
 
 from piker import config
+from piker.service._attach import service_table
 from piker.service._errors import translate_errors
 from piker.service._registry import connect, maybe_spawn_daemon, registry_addr
 from piker.service._tractor_shim import EXPOSED, endpoint
@@ -27,6 +28,7 @@ __all__ = [
     "registry_addr",
     "run_id",
     "serve_until_cancelled",
+    "service_rows",
     "translate_errors",
 ]
 
@@ -61,3 +63,19 @@ async def serve_until_cancelled(ctx: Any, status: Callable[[], dict[str, Any]]) 
         async for _ in stream:  # ends when the supervisor leaves
             pass
         nursery.cancel_scope.cancel()
+
+
+async def service_rows() -> list[dict[str, Any]]:
+    """
+    Return the run's service table, one row per process, as `piker services` prints it.
+
+    Fields: name, kind, address, pid, uptime_s, restarts, state, cause, venue (URL and name of the
+    broker's venue when it is not the official one).
+
+    Raises:
+      ConnectionLost: no `pikerd` answers.
+    """
+    with translate_errors("pikerd"):
+        async with connect(registry_addr()) as pikerd:
+            rows: list[dict[str, Any]] = await pikerd.run(service_table)
+            return rows

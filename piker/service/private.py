@@ -1,0 +1,114 @@
+"""
+A private `pikerd`: started for a client when none runs, gone 2 s after its last client.
+
+It is a process and a session of its own, with no lifeline to the client: a ^C at the client's
+terminal does not reach it. What it prints goes to its log file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import trio
+
+from piker import config
+from piker.clock import ClockSpec
+from piker.errors import ConfigError, ServiceUnavailable
+from piker.log import file_name
+from piker.service._actor_runtime import check_venues, find_run
+from piker.service._lifeline import PARENT_ENV, ROOT_ENV
+from piker.service._registry import Address, probe
+from piker.service._run_file import read_run
+
+START_S = 15.0
+POLL_S = 0.01
+_COMMAND = "from piker._entry import pikerd; pikerd()"
+
+
+def start_private_pikerd(
+    venues: dict[str, str] | None = None,
+    clock: ClockSpec | None = None,
+    loglevel: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a private `pikerd` on this process's state folder; returns before it answers."""
+    folder = config.config_dir()
+    logs = folder / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        output = (logs / file_name("pikerd.out")).open("wb")
+    except OSError as err:
+        raise ConfigError(
+            f"state folder {folder}: cannot be written ({err.strerror}); make it writable"
+            " or choose another one with -c or PIKER_CONFIG_DIR"
+        ) from None
+    args = ["--private"]
+    for broker, url in (venues or {}).items():
+        args += ["--venue", f"{broker}={url}"]
+    if clock is not None:
+        args += ["--clock", str(clock)]
+    if loglevel:
+        args += ["--loglevel", loglevel]
+    env = {k: v for k, v in os.environ.items() if k not in (PARENT_ENV, ROOT_ENV)}
+    env |= {"PIKER_CONFIG_DIR": str(folder), "PYTHONSAFEPATH": "1"}
+    with output:
+        return subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            start_new_session=True,
+        )
+
+
+async def ensure_pikerd(
+    venues: dict[str, str] | None = None,
+    clock: ClockSpec | None = None,
+    loglevel: str | None = None,
+) -> Address:
+    """
+    Return the address of the `pikerd` of this state folder, starting a private one if none runs.
+
+    Raises:
+      ServiceUnavailable: it does not start; with its own last line.
+      ConfigError: a running one uses other venues, or the folder cannot be written.
+    """
+    addr = find_run()
+    if who := await probe(*addr):
+        if who[0] == "pikerd":
+            _check(venues)
+            return addr
+    if os.environ.get("PIKER_REGISTRY"):
+        raise ServiceUnavailable(f"no pikerd runs at {addr[0]}:{addr[1]} (PIKER_REGISTRY)")
+    process = start_private_pikerd(venues, clock, loglevel)
+    with trio.move_on_after(START_S):
+        while process.poll() is None:
+            if (run := read_run(config.run_dir())) and await probe(*run.address):
+                _check(venues)
+                return run.address
+            await trio.sleep(POLL_S)
+        # Refused: another client may have started one at the same moment.
+        await trio.sleep(0.2)
+        if (run := read_run(config.run_dir())) and await probe(*run.address):
+            _check(venues)
+            return run.address
+    if process.poll() is None:
+        process.terminate()
+    why = _last_line(config.config_dir() / "logs" / file_name("pikerd.out"))
+    raise ServiceUnavailable(f"pikerd does not start: {why or f'no answer in {START_S:g} s'}")
+
+
+def _check(venues: dict[str, str] | None) -> None:
+    if venues and (run := read_run(config.run_dir())):
+        check_venues(run.venues, venues)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].removeprefix("piker: ").removeprefix("pikerd: ") if lines else ""
