@@ -2,25 +2,19 @@
 // Gestures and keys reach it through the intents of intents.js; it holds no truth about the market.
 
 import * as V from './view.js';
-import { LADDER, posOf, slotOf } from './ladder.js';
+import { Cards } from './cards.js';
 import { knownZone } from './cal.js';
 import { Cross } from './cross.js';
-import { Edge, labelRows } from './live.js';
-import { BASE, CROSS, EDGE, WORDS } from './loop.js';
 import { el, setText, show } from './dom.js';
-import { face, forgetFaces, textWidth } from './text.js';
-import { formatPrice, formatVolume } from './num.js';
-import { baseOf, cover, extremesOf, frameOf, gapTicks, geometry, hatchRanges, needsOf, volumeMaxOf } from './scene.js';
-import { fitRange, padRange, priceTicks, volumeTicks, yScale } from './scale.js';
-import { paintAxes, paintGapTicks, paintGrid, paintHatch, paintSeam } from './paint_axes.js';
-import { paintBars } from './paint_bars.js';
-import { paintExtremes, paintOverlay } from './paint_lines.js';
-import { paintVolume } from './paint_volume.js';
-import { Cards } from './cards.js';
-import { clockText } from './cal.js';
+import { posOf, slotOf } from './ladder.js';
+import { Edge } from './live.js';
+import { BASE, CROSS, EDGE, WORDS } from './loop.js';
+import { formatVolume } from './num.js';
+import { paintPicture } from './picture.js';
+import { baseOf, needsOf } from './scene.js';
+import { forgetFaces } from './text.js';
 
 const AXIS_CSS_MIN = 64;
-const AXIS_PAD_CSS = 24;
 export const VOLUME_SHARE = 0.17;
 
 export class Chart {
@@ -141,7 +135,7 @@ export class Chart {
   }
 
   heardTail({ rolled }) {
-    const { loop, onTail } = this.page;
+    const { loop } = this.page;
     const bar = this.store.tail(this.scene?.rung);
     const scene = this.scene;
     if (!this.view.placed) this.place();
@@ -151,7 +145,7 @@ export class Chart {
     const grows = bar && scene && (bar.h > high || bar.l < low || high === undefined);
     const volume = scene && this.store.tail(scene.volumeRung);
     loop.dirty(this, rolled || grows || (volume && volume.v > scene.volumeMax) ? BASE | EDGE : EDGE);
-    onTail(this);
+    this.page.onTail(this);
   }
 
   /** A bar began: following moves on by its slots, else it is counted. */
@@ -188,135 +182,26 @@ export class Chart {
   }
 
   paintEdge() {
-    if (!this.store) return false;
+    if (!this.scene.store) return false;
     return this.edge.paint(this.scene, this.page.link.now());
   }
 
-  makeScene() {
-    const { size, view, page } = this;
-    const market = this.market;
-    const hasVolume = market?.info ? market.info.has_vlm : true;
-    const g = geometry(size.w, size.hgt, size.dpr, this.axisW, hasVolume, this.volumeShare);
-    const family = page.theme.font;
-    const faces = { axis: face(this.ctx, family, 11, size.dpr), strong: face(this.ctx, family, 11, size.dpr, 600),
-      price: face(this.ctx, family, 12, size.dpr, 600), tag: face(this.ctx, family, 11, size.dpr) };
-    const common = { colors: page.theme.colors, faces, grid: this.grid, priceTicks: [], tags: [], volumeTicks: [], volumeMax: 0,
-      parts: [], volumeSpans: [], overlays: [], extremes: null, digits: market?.digits ?? 2, isStale: Boolean(market?.isStale),
-      age: market?.age ?? 0 };
-    if (!market?.info || !view.placed) return { ...common, g, view, s: view.spacing * g.dpr, timeTicks: [], store: null };
-    V.bound(view, this.cssW, this.firstSlot, this.lastSlot);
-    return Object.assign(frameOf(view, g, market.store, this.tz), common);
-  }
-
-  fill(scene) {
-    const { store, view, rung, volumeRung, t0, t1, g } = scene;
-    scene.parts = cover(store, rung, t0, t1);
-    scene.extremes = extremesOf(scene.parts, store.tail(rung), t0, t1);
-    const volumeParts = g.volumeH ? cover(store, volumeRung, t0, t1) : [];
-    const finest = volumeParts[volumeParts.length - 1];
-    scene.volumeSpans = finest ? finest.spans : [];
-    scene.volumeMax = volumeMaxOf(scene.volumeSpans, store.tail(volumeRung));
-    scene.base = this.firstClose(scene.parts);
-    scene.overlays = this.overlays.map((market, i) => this.overlayOf(market, scene, i));
-    if (view.autoY && scene.extremes) this.autoRange(scene);
-    if (view.log && !(view.lo > 0)) view.log = false;
-    const { y, price } = yScale(view, g.plotH);
-    Object.assign(scene, { y, price, volumeTicks: volumeTicks(scene.volumeMax, (g.volumeH - g.volumePad) / g.dpr) });
-    scene.priceTicks = scene.extremes || !view.autoY ? priceTicks(view, g.plotH / g.dpr, this.market.tick, scene.base) : [];
-  }
-
-  autoRange(scene) {
-    let { high: { price: hi }, low: { price: lo } } = scene.extremes;
-    for (const overlay of scene.overlays) {
-      if (!overlay.extremes || !overlay.base) continue;
-      hi = Math.max(hi, (overlay.extremes.high.price / overlay.base) * scene.base);
-      lo = Math.min(lo, (overlay.extremes.low.price / overlay.base) * scene.base);
-    }
-    const wanted = padRange(this.view, lo, hi, this.market.tick);
-    if (wanted) fitRange(this.view, wanted, this.fit === 'exact' ? 'exact' : this.fit === 'bar');
-    this.fit = 'grow';
-  }
-
-  firstClose(parts) {
-    for (const { spans } of parts) if (spans.length) return spans[0].b.c[spans[0].i0];
-    return NaN;
-  }
-
-  overlayOf(market, scene, i) {
-    const parts = market.info ? cover(market.store, scene.rung, scene.t0, scene.t1) : [{ rung: scene.rung, spans: [] }];
-    const own = parts[parts.length - 1];
-    return { market, rung: own.rung, spans: own.spans, base: this.firstClose([own]), color: scene.colors[`overlay${1 + (i % 6)}`],
-      extremes: extremesOf([own], market.store.tail(own.rung), scene.t0, scene.t1) };
-  }
-
   paintBase() {
-    let scene = this.makeScene();
-    if (scene.store) {
-      this.fill(scene);
-      const axisW = this.axisWidth(scene);
-      if (axisW > this.axisW) {
-        this.axisW = axisW;
-        if (this.view.follow) V.toNow(this.view, this.cssW, this.lastSlot);
-        scene = this.makeScene();
-        this.fill(scene);
-      }
-      const label = labelRows(scene);
-      if (label) scene.tags.push(label);
-    }
+    const scene = paintPicture(this);
     this.stamp += 1;
     scene.stamp = this.stamp;
     this.scene = scene;
-    this.draw(scene);
     this.edge.forget();
+    this.measure.paint();
     if (scene.store) this.tellNeeds(scene);
   }
 
-  draw(scene) {
-    const { ctx } = this;
-    const { g, store } = scene;
-    ctx.setTransform(1, 0, 0, 1, 0, 0);
-    paintGrid(ctx, scene);
-    if (store) {
-      paintHatch(ctx, scene, hatchRanges(scene, scene.parts, this.market));
-      this.clipped(0, 0, g.plotW, g.plotH, () => {
-        for (const overlay of scene.overlays) if (overlay.base) paintOverlay(ctx, scene, overlay);
-        for (const part of scene.parts) paintBars(ctx, scene, part);
-        paintExtremes(ctx, scene);
-      });
-      if (g.volumeH) {
-        this.clipped(0, g.volumeTop, g.plotW, g.volumeH, () => {
-          paintVolume(ctx, scene, { rung: scene.volumeRung, spans: scene.volumeSpans });
-        });
-      }
-      const first = store.first[baseOf(scene.rung)];
-      if (scene.rung < 60 && first > scene.t0 && first < scene.t1) {
-        paintSeam(ctx, scene, scene.xAt(first), `1 s from ${clockText(first, this.tz)}`);
-      }
-      paintGapTicks(ctx, scene, gapTicks(scene));
-    }
-    paintAxes(ctx, scene);
-  }
-
-  clipped(x, y, w, h, paint) {
-    this.ctx.save();
-    this.ctx.beginPath();
-    this.ctx.rect(x, y, w, h);
-    this.ctx.clip();
-    paint();
-    this.ctx.restore();
-  }
-
-  axisWidth(scene) {
-    const { ctx } = this;
-    let widest = textWidth(ctx, scene.faces.price, formatPrice(this.store.l1?.last ?? NaN, scene.digits));
-    for (const { label } of scene.priceTicks) widest = Math.max(widest, textWidth(ctx, scene.faces.axis, label));
-    return Math.max(AXIS_CSS_MIN, Math.ceil(widest / scene.g.dpr) + AXIS_PAD_CSS);
-  }
-
   tellNeeds(scene) {
-    const rungs = [scene.rung, scene.volumeRung, this.view.period].filter((rung) => LADDER.includes(rung) || rung === this.view.period);
-    this.market.need(this, needsOf(scene), rungs);
-    for (const overlay of this.overlays) overlay.need(this, [needsOf({ ...scene, store: overlay.store, volumeRung: scene.rung })[0]], [scene.rung]);
+    this.market.need(this, needsOf(scene), [scene.rung, scene.volumeRung, this.view.period]);
+    for (const overlay of this.overlays) {
+      const [own] = needsOf({ ...scene, store: overlay.store, volumeRung: scene.rung });
+      overlay.need(this, [own], [scene.rung]);
+    }
   }
 
   words() {
@@ -345,5 +230,11 @@ export class Chart {
 
   posOfTime(t) {
     return posOf(t, this.view.period);
+  }
+
+  /** The chart left the grid: nothing is streamed for it any more. */
+  discard() {
+    this.release(this.market);
+    for (const overlay of this.overlays) this.release(overlay);
   }
 }
