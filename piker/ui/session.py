@@ -91,6 +91,11 @@ class Session:
         self._oldest_unacked: float | None = None
         self._turn = 0
 
+    @property
+    def has_market(self) -> bool:
+        """Whether the page follows a market that is attached."""
+        return any(channel.picture for channel in self._channels.values())
+
     # ---- from the page
 
     def receive(self, message: str | bytes, now: float, clock_now: float) -> Request | None:

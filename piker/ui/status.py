@@ -88,15 +88,16 @@ def daemon_dots(rows: Sequence[Mapping[str, Any]] | None, brokers: Sequence[str]
     The daemons that a chart needs are shown before they are up, order daemons as not started.
     """
     wanted = ["pikerd", "samplerd", *(f"datad.{broker}" for broker in brokers)]
+    hollow = [Daemon(name, "none") for name in _HOLLOW]
     if rows is None:
-        lost = [Daemon("pikerd", "down", "pikerd does not answer")]
-        return lost + [Daemon(name, "degraded", "unknown: no pikerd") for name in wanted[1:]]
+        lost = [Daemon(name, "degraded", "unknown: no pikerd") for name in wanted[1:]]
+        return [Daemon("pikerd", "down", "pikerd does not answer"), *lost, *hollow]
     by_name = {str(row["name"]): row for row in rows}
     found = [name for name in by_name if name.partition(".")[0] in (*_HOLLOW, "samplerd", "datad")]
     names = list(dict.fromkeys([*wanted, *sorted(found)]))
     dots = [_dot(name, by_name.get(name)) for name in names]
     kinds = {name.partition(".")[0] for name in names}
-    return dots + [Daemon(name, "none") for name in _HOLLOW if name not in kinds]
+    return dots + [dot for dot in hollow if dot.name not in kinds]
 
 
 def _dot(name: str, row: Mapping[str, Any] | None) -> Daemon:
