@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from piker.cli.client import ask, check_fqmes
+from piker.cli.client import ask, brokers_of, check_fqmes
 from piker.cli.table import print_rows
 from piker.model.bars import PERIOD_NAMES
 
@@ -52,4 +52,5 @@ def bars(
         rows: list[dict[str, Any]] = await core.bars(wanted, period_s=period_s, count=count)
         return rows
 
-    print_rows(ask(ctx, answer, f"loading {count} bars of {wanted}"), as_json)
+    text = f"loading {count} bars of {wanted}"
+    print_rows(ask(ctx, answer, brokers_of([wanted]), text), as_json)

@@ -8,45 +8,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any
 
 import trio
 import typer
 
+from piker import config
 from piker.brokers import __brokers__
 from piker.cli.boundary import run_async
 from piker.cli.table import progress
 from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
 from piker.model.market import unpack_fqme
 
-T = TypeVar("T")
+Rows = list[dict[str, Any]]
 ANSWER_MAX_S = 60.0  # a cold start, a symbology download and one answer fit well inside
 
 
-def ask(ctx: typer.Context, question: Callable[[], Awaitable[T]], text: str) -> T:
+def ask(
+    ctx: typer.Context,
+    question: Callable[[], Awaitable[Rows]],
+    brokers: Sequence[str],
+    text: str,
+) -> Rows:
     """
-    Run `question` inside the run's runtime and return its answer; `text` shows as progress.
+    Run `question` inside the run's runtime and return its rows; `text` shows as progress.
+
+    Rows that come from a local venue carry its name as `local`.
 
     Raises:
       ServiceUnavailable: no answer came within `ANSWER_MAX_S`, or no `pikerd` can be started.
     """
     level = (ctx.obj or {}).get("loglevel")
 
-    async def body() -> T:
+    async def body() -> Rows:
         from piker.service import open_piker_runtime
         from piker.service.private import ensure_pikerd
 
         with trio.move_on_after(ANSWER_MAX_S):
             await ensure_pikerd()
             async with open_piker_runtime(f"piker_query_{os.getpid()}", loglevel=level):
-                return await question()
+                return mark_local(await question(), brokers)
         raise ServiceUnavailable(
             f"{ctx.command_path}: no answer within {ANSWER_MAX_S:.0f} s; see `piker services`"
         )
 
     with progress(text):
-        answer: T = run_async(body)
-    return answer
+        rows: Rows = run_async(body)
+    return rows
+
+
+def mark_local(rows: Rows, brokers: Sequence[str]) -> Rows:
+    """Return `rows`, each from a broker that runs on a local venue marked with its name."""
+    venues = {broker: config.venue_for(broker) for broker in brokers}
+    for row in rows:
+        broker = str(row.get("fqme", "")).rpartition(".")[2] or brokers[0]
+        if (venue := venues.get(broker)) and venue.is_local:
+            row["local"] = venue.name
+    return rows
+
+
+def brokers_of(fqmes: Sequence[str]) -> list[str]:
+    """Return the brokers of checked addresses, each once."""
+    return list(dict.fromkeys(fqme.rpartition(".")[2] for fqme in fqmes))
 
 
 def check_fqmes(fqmes: Sequence[str]) -> list[str]:

@@ -14,10 +14,9 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -25,7 +24,7 @@ import trio
 import typer
 
 from piker.cli.boundary import run_async
-from piker.cli.lifeline import VARIABLE
+from piker.cli.children import ended, lines_of, open_child
 from piker.errors import ConfigError, ServiceUnavailable
 
 BANNER = "This market is made up: a seeded simulation on this machine. No money moves."
@@ -136,90 +135,41 @@ async def open_demo(
     folder: Path, ports: dict[str, int], opens_browser: bool
 ) -> AsyncIterator[None]:
     """Run venue, pikerd and chart, each started when the one before it is ready."""
-    venue_args = ["serve", "binance", "--synthetic", "--seed", str(SEED), "--port"]
-    venue_args += [str(ports["venue"]), "--state", str(folder / "venue"), "--json"]
-    async with trio.open_nursery() as watchers:
-        async with open_process("venue", ["piker", "venue", *venue_args], folder) as venue:
-            venue_url = f"{(await read_json(venue, folder))['url']}#demo"
-            watchers.start_soon(watch, "venue", venue, folder)
-            pikerd_args = ["--port", str(ports["pikerd"]), "--venue", f"binance={venue_url}"]
-            async with open_process("pikerd", ["pikerd", *pikerd_args], folder) as pikerd:
-                await wait_for_run(pikerd, folder)
-                watchers.start_soon(watch, "pikerd", pikerd, folder)
-                chart_args = ["chart", FQME, *([] if opens_browser else ["--no-browser"])]
-                async with open_process("chart", ["piker", *chart_args], folder) as chart:
-                    watchers.start_soon(relay_chart, chart, folder)
-                    watchers.start_soon(watch, "chart", chart, folder)
-                    yield
+    async with trio.open_nursery() as watchers, AsyncExitStack() as stack:
 
+        async def start(name: str, *command: str) -> trio.Process:
+            child = open_child(name, list(command), folder, stop_s=STOP_MAX_S[name])
+            process = await stack.enter_async_context(child)
+            watchers.start_soon(watch, name, process, folder)
+            return process
 
-def script(command: list[str]) -> list[str]:
-    """Return the command line of a console script, also from a tree that is not installed."""
-    name, *args = command
-    installed = Path(sys.executable).with_name(name)
-    if installed.exists():
-        return [str(installed), *args]
-    return [sys.executable, "-c", f"from piker._entry import {name}; {name}()", *args]
-
-
-@asynccontextmanager
-async def open_process(name: str, command: list[str], folder: Path) -> AsyncIterator[trio.Process]:
-    """Run a command in its own session with a lifeline; stop it on the way out."""
-    lifeline, held = os.pipe()
-    log = (folder / f"demo-{name}.log").open("wb")
-    try:
-        process = await trio.lowlevel.open_process(
-            script(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if name == "pikerd" else subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, VARIABLE: str(lifeline), "PYTHONUNBUFFERED": "1"},
-            pass_fds=(lifeline,),
-            start_new_session=True,
+        serve = ("serve", "binance", "--synthetic", "--seed", str(SEED), "--json")
+        where = ("--port", str(ports["venue"]), "--state", str(folder / "venue"))
+        venue = await start("venue", "piker", "venue", *serve, *where)
+        url = f"{(await read_json(venue, folder))['url']}#demo"
+        watchers.start_soon(drain, venue)
+        pikerd = await start(
+            "pikerd", "pikerd", "--port", str(ports["pikerd"]), "--venue", f"binance={url}"
         )
-    finally:
-        os.close(lifeline)
-        log.close()
-    try:
-        yield process
-    finally:
-        with trio.CancelScope(shield=True):
-            await stop(process, STOP_MAX_S[name])
-        os.close(held)
+        watchers.start_soon(drain, pikerd)
+        await wait_for_run(pikerd, folder)
+        options = () if opens_browser else ("--no-browser",)
+        chart = await start("chart", "piker", "chart", FQME, *options)
+        watchers.start_soon(relay_chart, chart, folder)
+        watchers.start_soon(relay_keys, chart)
+        yield
 
 
-async def stop(process: trio.Process, bound_s: float) -> None:
-    """Ask a process to end; after `bound_s` end everything of its group by force."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(bound_s):
-            await process.wait()
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+async def drain(process: trio.Process) -> None:
+    """Read and forget what a process prints, so that it never waits for us."""
+    async for _ in lines_of(process):
+        pass
 
 
 async def watch(name: str, process: trio.Process, folder: Path) -> None:
     """End the demo when one of its processes ends by itself."""
     await process.wait()
     raise ServiceUnavailable(ended(name, process, folder))
-
-
-def ended(name: str, process: trio.Process, folder: Path) -> str:
-    """Return one line on a process that ended: its own last words, or where they are."""
-    log = folder / f"demo-{name}.log"
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return f"demo: {name} ended ({process.returncode}): {lines[-1] if lines else f'see {log}'}"
-
-
-async def lines_of(process: trio.Process) -> AsyncIterator[str]:
-    """Yield the lines that a process prints, until it closes its output."""
-    assert process.stdout is not None
-    rest = b""
-    async for chunk in process.stdout:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace").rstrip()
 
 
 async def read_json(process: trio.Process, folder: Path) -> dict[str, Any]:
@@ -257,6 +207,18 @@ async def relay_chart(process: trio.Process, folder: Path) -> None:
         if not has_said and (start := line.find("http://127.0.0.1:")) >= 0:
             has_said = True
             say_what_next(line[start:].split("/")[2].rpartition(":")[2], folder)
+
+
+async def relay_keys(process: trio.Process) -> None:
+    """Hand lines typed here to the chart: Enter asks it for a new address."""
+    assert process.stdin is not None
+    if not sys.stdin.isatty():
+        return
+    while True:
+        await trio.lowlevel.wait_readable(sys.stdin)
+        if not (typed := os.read(sys.stdin.fileno(), 1024)):
+            return
+        await process.stdin.send_all(typed)
 
 
 def say_what_next(port: str, folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from piker.cli.client import ask, check_fqmes
+from piker.cli.client import ask, brokers_of, check_fqmes
 from piker.cli.table import print_rows
 
 
@@ -33,4 +33,5 @@ def quote(
         rows: list[dict[str, Any]] = await core.quote(wanted)
         return rows
 
-    print_rows(ask(ctx, answer, f"asking for {', '.join(wanted)}"), as_json)
+    text = f"asking for {', '.join(wanted)}"
+    print_rows(ask(ctx, answer, brokers_of(wanted), text), as_json)

@@ -37,7 +37,7 @@ def search(
 
         return await symbol_search(chosen, pattern)
 
-    found = ask(ctx, answer, f"searching {', '.join(chosen)} for {pattern!r}")[:limit]
+    found = ask(ctx, answer, chosen, f"searching {', '.join(chosen)}")[:limit]
     if not found:
         raise SymbolNotFound(f"no market of {', '.join(chosen)} matches {pattern!r}")
     print_rows(found, as_json)

@@ -19,13 +19,21 @@ NUMBER_WIDTH = 12  # significant digits; float64 prices and sizes carry no more 
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "") -> None:
-    """Print `rows` on stdout: JSON when asked for, else a table; columns as the first row has."""
+    """
+    Print `rows` on stdout: a JSON list when asked for, else a table.
+
+    Rows of a local venue carry its name as `local`; a table says it once, above.
+    """
     if as_json:
         print(json.dumps([dict(row) for row in rows], indent=2, default=str))
-    elif rows and sys.stdout.isatty():
-        print_rich(rows, title)
-    elif rows:
-        print_plain(rows)
+        return
+    for name in sorted({row["local"] for row in rows if "local" in row}):
+        print(f"LOCAL venue {name}")
+    shown = [{key: value for key, value in row.items() if key != "local"} for row in rows]
+    if shown and sys.stdout.isatty():
+        print_rich(shown, title)
+    elif shown:
+        print_plain(shown)
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

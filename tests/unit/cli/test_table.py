@@ -54,3 +54,10 @@ def test_a_table_for_a_pipe_has_aligned_columns_and_no_colour(
 )
 def test_a_cell_reads_by_the_unit_in_its_name(name: str, value: object, text: str) -> None:
     assert cell(name, value) == text
+
+
+def test_rows_of_a_local_venue_say_so_once_above_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_rows([{"last": 1.5, "local": "demo"}, {"last": 2.5, "local": "demo"}], as_json=False)
+    assert capsys.readouterr().out == "LOCAL venue demo\nlast\n 1.5\n 2.5\n"
