@@ -148,8 +148,9 @@ class L1Block(_Block):
         segment = attach_segment(token["path"], int(token["generation"]))
         return cls(segment, 1 + len(L1.__struct_fields__))
 
-    def write(self, value: L1) -> None:
-        """Publish `value`."""
+    def write(self, **fields: float) -> None:
+        """Publish the value whose fields, all of those of `L1`, are given by name."""
+        value = L1(**fields)  # type: ignore[arg-type]
         base = self._begin()
         floats, ints = self._floats, self._ints
         for i, name in enumerate(L1.__struct_fields__, base + 1):

@@ -242,10 +242,14 @@ class Doorbell:
         if self._is_lost:
             raise ConnectionLost("doorbell: the writer of this feed is gone; attach again")
 
+    def wake(self) -> None:
+        """Let `wait` return now, for example because its task must attach again."""
+        os.eventfd_write(self._eventfd, 1)
+
     async def _watch_writer(self) -> None:
         await trio.lowlevel.wait_readable(self._peer)  # only its end can be read
         self._is_lost = True
-        os.eventfd_write(self._eventfd, 1)
+        self.wake()
 
     async def _recheck(self) -> None:
         """Find a wake-up that was lost: data, the flag still set, and nobody about to ring."""
@@ -257,7 +261,7 @@ class Doorbell:
             await trio.sleep(RECHECK_S / 10)  # a writer may be between putting and ringing
             if self.wakeups == before and self._is_overdue():
                 self.recoveries += 1
-                os.eventfd_write(self._eventfd, 1)
+                self.wake()
 
     def _is_overdue(self) -> bool:
         return self._has_data is not None and bool(self._flag[0]) and self._has_data()

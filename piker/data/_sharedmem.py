@@ -339,7 +339,7 @@ class ShmArray:
         return missing
 
     def overwrite(self, data: np.ndarray) -> int:
-        """Rewrite the rows whose `time` is in `data` under their stamps; return how many are here."""
+        """Rewrite the rows whose `time` is in `data` under their stamps; return their number."""
         rows = self._as_rows(data, None)
         times = self.array["time"]
         offset = self.last_index - len(times)

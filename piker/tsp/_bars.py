@@ -141,6 +141,7 @@ class BarBuilder:
         self._newest_tid = -1
         self._gap: BarGap | None = BarGap(None, None, None)  # the loss that is going on
         self._gaps: list[BarGap] = []  # losses that ended, oldest first
+        self._given_up: list[BarGap] = []  # of those, the ones that `rebuild` will not repair
         self._resolved: list[tuple[int | None, int]] = []
         self._repairs: dict[int, None] = {}
         self._new: dict[int, None] = {}  # rows to append after this call
@@ -297,18 +298,17 @@ class BarBuilder:
         The caller has written it to the array; flat rows after it take its close.
         """
         self._repairs.pop(time_s, None)
-        bar = self._bars.get(time_s)
-        if bar is not None and time_s != self._open:
-            changed = bar.close != close
-            bar.close, bar.flags = close, bar.flags & ~PARTIAL | REPAIRED
-            if changed:
-                self._rebase_after(time_s)
-            if self._base is None or self._base[0] < time_s:
-                self._settle(time_s)
-        elif self._base is not None and self._base[0] == time_s:
+        if time_s == self._open:
+            return self._flush()  # still forming: its trades count, not a bar of the venue
+        self._bars.pop(time_s, None)
+        if self._base is None or self._base[0] <= time_s:
             self._base = (time_s, close)
             self._rebase_after(time_s)
-        self._dirty.pop(time_s, None)
+        return self._flush()
+
+    def give_up(self, gap: BarGap) -> BarChanges:
+        """Take `gap` off the list: its rows stay PARTIAL until `adopt`ed from history."""
+        self._abandon(gap)
         return self._flush()
 
     # ---- one trade off the fast path ------------------------------------------------------
@@ -392,15 +392,13 @@ class BarBuilder:
         if gap.first_tid is None or gap.last_tid >= gap.first_tid:
             self._gaps.append(gap)
             if len(self._gaps) > GAPS_MAX:
-                self._give_up(self._gaps.pop(0))
+                self._abandon(self._gaps[0])
         else:
             self._touch_range(gap.t0_s, gap.t1_s)  # nothing was lost: no longer PARTIAL
 
-    def _give_up(self, gap: BarGap) -> None:
-        """Forget a loss that was never repaired: its traded rows stay PARTIAL for good."""
-        for epoch, bar in self._bars.items():
-            if _spans(gap, epoch):
-                bar.flags |= PARTIAL
+    def _abandon(self, gap: BarGap) -> None:
+        self._gaps.remove(gap)
+        self._given_up = [*self._given_up[1 - GAPS_MAX :], gap]
 
     # ---- rows -----------------------------------------------------------------------------
 
@@ -482,7 +480,10 @@ class BarBuilder:
                     bar.flags |= flag
 
     def _row(self, epoch: int) -> BarRow:
-        partial = PARTIAL if self._is_in_gap(epoch) else 0
+        is_known = not self._is_in_gap(epoch) and not any(
+            _spans(gap, epoch) for gap in self._given_up
+        )
+        partial = 0 if is_known else PARTIAL
         bar = self._bars.get(epoch)
         if bar is None:
             close = self._close_before(epoch)
