@@ -36,6 +36,7 @@ ROTATE_AFTER_S = 23.5 * 3600  # Binance ends a connection after 24 h
 QUEUE_MAX = 64  # batches and states; a full queue blocks the reader
 WATCH_EVERY_S = 0.25
 PROBE_EVERY_S = 1.0
+SILENCE_LEAST_S = 2.0  # real seconds: below, our own scheduling looks like silence
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -262,7 +263,7 @@ class NoBsWs:
             await self._check_silence(link, now - self._message_at)
 
     async def _check_silence(self, link: WsLink, silent_s: float) -> None:
-        limit_s = max(self.arrivals.expected_gap_s / clock.speed(), 2.0)
+        limit_s = max(self.arrivals.expected_gap_s / clock.speed(), SILENCE_LEAST_S)
         if silent_s < limit_s:
             return
         market_s = silent_s * clock.speed()
