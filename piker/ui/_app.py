@@ -237,12 +237,12 @@ def _loaded_hit(picture: Picture) -> Hit:
 
 
 def _providers() -> dict[str, Callable[[str], Any]]:
-    from piker.brokers.core import symbol_search
+    from piker.data.feed import install_datad_search
 
     def provider(broker: str) -> Callable[[str], Any]:
         async def search(text: str) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = await symbol_search([broker], text)
-            return found
+            async with install_datad_search(broker) as ask:
+                return await ask(text)
 
         return search
 

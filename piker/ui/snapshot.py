@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,6 +36,15 @@ _PAINTED: Final = """(async () => {
   await window.piker.debug.painted();
   return true;
 })()"""
+
+# Chromium reads commands from file 3 and answers on file 4: put the pipes there, then become it.
+_PLACE_PIPES: Final = """
+import fcntl, os, sys
+reads, writes = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
+os.dup2(reads, 3)
+os.dup2(writes, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser() -> str:
@@ -115,13 +126,12 @@ async def _open_browser(browser: str, folder: str) -> AsyncIterator[_Pipe]:
         "--no-first-run", "--no-default-browser-check", "--hide-scrollbars", "--disable-gpu",
         *(["--no-sandbox"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
-    # Chromium reads commands from file 3 and answers on file 4; the shell puts them there.
-    script = f'exec "$0" "$@" 3<&{to_write[0]} 4>&{to_read[1]}'
     process = await trio.lowlevel.open_process(
-        ["/bin/sh", "-c", script, *args],
+        [sys.executable, "-S", "-c", _PLACE_PIPES, str(to_write[0]), str(to_read[1]), *args],
         pass_fds=(to_write[0], to_read[1]),
-        stdout=-3,
-        stderr=-3,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     os.close(to_write[0])
     os.close(to_read[1])
@@ -156,7 +166,7 @@ async def take_snapshot(address: str, path: str) -> None:
 
 
 async def _picture(pipe: _Pipe, address: str) -> bytes:
-    target = await pipe.call("Target.createTarget", url="about:blank", width=WIDTH, height=HEIGHT)
+    target = await pipe.call("Target.createTarget", url="about:blank")
     attached = await pipe.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
     pipe.session = attached["sessionId"]
     await pipe.call(

@@ -90,7 +90,7 @@ class Source:
             nursery.start_soon(self._tell_status)
             while True:
                 try:
-                    async with open_feed([self.fqme]) as feed:
+                    async with open_feed([self.fqme], start_stream=False) as feed:
                         delay_s = _RETRY_MIN_S
                         await self._follow(next(iter(feed.flumes.values())), on_ready)
                 except* (ConnectionLost, ServiceUnavailable) as err:
