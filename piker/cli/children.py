@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -72,7 +72,7 @@ async def stop(process: trio.Process, bound_s: float) -> None:
         await process.wait()
 
 
-async def lines_of(process: trio.Process) -> AsyncIterator[str]:
+async def lines_of(process: trio.Process) -> AsyncGenerator[str, None]:
     """Yield the lines that a process prints, until it closes its output."""
     assert process.stdout is not None
     rest = b""

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -92,7 +92,8 @@ def read_ports(file: IO[str]) -> dict[str, int]:
         last = json.load(file)
     except ValueError:
         last = {}
-    ports = {name: free_port(last.get(name, 0)) for name in ("venue", "pikerd")}
+    known = last if isinstance(last, dict) else {}
+    ports = {name: free_port(known.get(name)) for name in ("venue", "pikerd")}
     file.seek(0)
     file.truncate()
     json.dump(ports, file)
@@ -100,9 +101,9 @@ def read_ports(file: IO[str]) -> dict[str, int]:
     return ports
 
 
-def free_port(wanted: int) -> int:
-    """Return `wanted` when nobody listens there, else any free port of this host."""
-    for port in (wanted, 0):
+def free_port(wanted: object = None) -> int:
+    """Return `wanted` when it is a port and nobody listens there, else any free one."""
+    for port in (wanted if isinstance(wanted, int) else 0, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -175,10 +176,11 @@ async def watch(name: str, process: trio.Process, folder: Path) -> None:
 async def read_json(process: trio.Process, folder: Path) -> dict[str, Any]:
     """Return the one JSON line by which the venue says that it is ready."""
     with trio.move_on_after(READY_MAX_S):
-        async for line in lines_of(process):
-            if line.startswith("{"):
-                ready: dict[str, Any] = json.loads(line)
-                return ready
+        async with aclosing(lines_of(process)) as lines:
+            async for line in lines:
+                if line.startswith("{"):
+                    ready: dict[str, Any] = json.loads(line)
+                    return ready
         await process.wait()
         raise ServiceUnavailable(ended("venue", process, folder))
     raise ServiceUnavailable(f"demo: the venue was not ready within {READY_MAX_S:.0f} s")
