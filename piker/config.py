@@ -209,9 +209,9 @@ def _place(text: str, where: str, keys: list[str]) -> str:
             inside = head[1]
             if not section and inside.split(".")[0] == key:
                 return f"{where}:{number}: {name}"
-        elif inside.split(".")[0] == section and re.match(rf"\s*\"?{re.escape(key)}\"?\s*[.=]", line):
-            return f"{where}:{number}: {name}"
-        elif not inside and section and re.match(rf"\s*{re.escape(section)}\s*[.=]", line):
+        elif (inside.split(".")[0] == section and re.match(
+            rf"\s*\"?{re.escape(key)}\"?\s*[.=]", line
+        )) or (not inside and section and re.match(rf"\s*{re.escape(section)}\s*[.=]", line)):
             return f"{where}:{number}: {name}"
     return f"{where}: {name}"
 
@@ -291,7 +291,9 @@ def parse_venue(broker: str, text: str | None) -> Venue:
     is_local = not any(host == known or host.endswith("." + known) for known in official)
     name = name or (f"{host}-{port}" if port else host)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise ConfigError(f"venue of {broker}: name was {name!r}, expected letters, digits, - and _")
+        raise ConfigError(
+            f"venue of {broker}: name was {name!r}, expected letters, digits, - and _"
+        )
     return Venue(broker, url.rstrip("/"), name, is_local)
 
 

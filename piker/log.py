@@ -77,6 +77,7 @@ def file_name(actor_name: str) -> str:
 
 
 _console: TextIO | None = None
+_is_set_up = False
 
 
 def redirect_output(folder: Path, actor_name: str, file_bytes: int, files: int) -> None:
@@ -102,21 +103,32 @@ def setup_actor_logging(
 
     `level` None keeps the level that is set (`info` at first). `folder` None: no file.
     """
+    global _is_set_up
     root = logging.getLogger("piker")
     if level or root.level == logging.NOTSET:
         root.setLevel((level or "info").upper())
-    if any(getattr(handler, "is_console", False) for handler in root.handlers):
+    if _is_set_up:
         return
+    _is_set_up = True
     root.propagate = False
     if console:
         stream = _console or sys.stderr
         handler = logging.StreamHandler(stream)
         fmt = FORMAT.format(actor=actor_name, pid=os.getpid())
         handler.setFormatter(_Console(fmt, stream.isatty()))
-        handler.is_console = True  # type: ignore[attr-defined]
         root.addHandler(handler)
-    if folder is not None and not any(isinstance(h, ActorFile) for h in root.handlers):
+    if folder is not None:
         _attach(ActorFile(folder / file_name(actor_name), file_bytes, files), actor_name)
+
+
+def take_output() -> None:
+    """From now on this process's stdout and stderr are its log file, and it has no console."""
+    root = logging.getLogger("piker")
+    for handler in root.handlers[:]:
+        if isinstance(handler, ActorFile):
+            handler.take_output()
+        else:
+            root.removeHandler(handler)
 
 
 def _attach(handler: ActorFile, actor_name: str) -> None:
@@ -136,12 +148,13 @@ def adopt_runtime_log(level: str = "warning") -> None:
 
 def remove_handlers() -> None:
     """Close and remove what `setup_actor_logging` attached (a runtime in this process ended)."""
+    global _is_set_up
+    _is_set_up = False
     root = logging.getLogger("piker")
     for handler in root.handlers[:]:
-        if isinstance(handler, ActorFile) or getattr(handler, "is_console", False):
-            root.removeHandler(handler)
-            if isinstance(handler, ActorFile):
-                handler.close()
+        root.removeHandler(handler)
+        if isinstance(handler, ActorFile):
+            handler.close()
     root.setLevel(logging.NOTSET)
     root.propagate = True
     runtime = logging.getLogger("tractor")

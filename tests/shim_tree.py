@@ -25,8 +25,7 @@ async def open_bare_tree(seconds: float = 15) -> AsyncIterator[Any]:
     state = tractor._state._runtime_vars
     saved, handlers = dict(state), logging.getLogger("tractor").handlers
     environment = {
-        k: os.environ.get(k)
-        for k in (_lifeline.PARENT_ENV, _lifeline.ROOT_ENV, "PYTHONBREAKPOINT")
+        k: os.environ.get(k) for k in (_lifeline.PARENT_ENV, _lifeline.ROOT_ENV, "PYTHONBREAKPOINT")
     }
     handlers.clear()
     state["piker_vars"] = {"piker_test_dir": os.environ["PIKER_CONFIG_DIR"]}

@@ -13,8 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from piker.service import (
 from piker.service._registry import probe
 from piker.service._run_file import RunInfo, read_run
 from piker.service.private import ensure_pikerd
-from piker.service.rpc import service_rows, translate_errors
+from piker.service.rpc import EXPOSED, service_rows, translate_errors
 
 BOOTS = 5
 ROOT = Path(__file__).parent.parent
@@ -228,7 +227,7 @@ async def test_a_killed_daemon_is_restarted_and_its_registry_entry_replaced() ->
             assert (row["restarts"], row["state"]) == (1, "ready")
 
 
-async def test_a_hung_daemon_is_killed_and_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hung_daemon_is_killed_and_restarted() -> None:
     async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
         async with kind.maybe_spawn_sleeperd("a", "calm") as portal:
             before = await portal.run(kind.get_pid)
@@ -238,8 +237,8 @@ async def test_a_hung_daemon_is_killed_and_restarted(monkeypatch: pytest.MonkeyP
             with pytest.raises(ConnectionLost), translate_errors():
                 await portal.run(kind.get_pid)
             assert 4 < trio.current_time() - begun < 7
-        assert "no heartbeat for 5 s" in unit.cause
         await wait_until(lambda: unit.is_up and unit.pid != before)
+        assert "no heartbeat for 5 s" in str(unit.last_error)
 
 
 async def test_a_restart_storm_ends_in_the_degraded_state(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,9 +356,7 @@ async def ask(run: RunInfo, folder: Path, *args: str) -> str:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not [
-        p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE
-    ]
+    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 async def test_sigkill_of_pikerd_ends_all_descendants_within_two_seconds(tmp_path: Path) -> None:
@@ -400,7 +397,6 @@ async def test_two_runs_side_by_side_never_disturb_each_other(tmp_path: Path) ->
             assert list(config.shm_dir().glob(f"piker.{run_a.run_id}.*"))
             pikerd_a.kill()
             assert await ask(run_b, folder_b, "client", "samplerd") == pid_b
-            await wait_until(lambda: gone([psutil.Process(int(pid_b))]) is False, 1)
 
 
 async def test_services_command_prints_the_table(tmp_path: Path) -> None:
@@ -496,9 +492,7 @@ async def test_a_full_shm_names_the_needed_and_the_free_size(
             pass
 
 
-async def run_script(
-    name: str, folder: Path, *args: str
-) -> subprocess.CompletedProcess[bytes]:
+async def run_script(name: str, folder: Path, *args: str) -> subprocess.CompletedProcess[bytes]:
     with trio.fail_after(10):
         return await trio.run_process(
             [sys.executable, "-c", f"from piker._entry import {name}; {name}()", *args],
@@ -547,3 +541,55 @@ async def test_a_helper_imported_into_an_enabled_module_cannot_be_called() -> No
             with pytest.raises(tractor.RemoteActorError) as caught:
                 await pikerd.run_from_ns("piker.service._actor_runtime", name)
             assert caught.value.type is ModuleNotExposed, name
+
+
+# Every name that a process of the run can be asked to run, per kind; a new one is added here.
+CALLABLE = {
+    "pikerd": {
+        "piker.data._daemon:spawn_datad",
+        "piker.data._sampling:spawn_samplerd",
+        "piker.service._attach:attach",
+        "piker.service._attach:describe_run",
+        "piker.service._attach:service_table",
+    },
+    "samplerd": {
+        "piker.data._sampling:_setup_persistent_samplerd",
+        "piker.data._sampling:register_with_sampler",
+    },
+    "datad": {
+        "piker.brokers.binance.feed:open_symbol_search",
+        "piker.brokers.core:search_symbols",
+        "piker.data._daemon:_setup_persistent_datad",
+        "piker.data._feed_bus:open_feed_bus",
+    },
+}
+SHIM = ["piker.service._tractor_shim", "piker.service._lifeline"]
+
+
+def enabled_modules(kind_name: str) -> list[str]:
+    from piker.data._daemon import datad_init
+    from piker.data._sampling import samplerd_init
+
+    if kind_name == "pikerd":
+        return list(_actor_runtime._root_modules)
+    spec = samplerd_init(None) if kind_name == "samplerd" else datad_init("binance")
+    return [*SHIM, *spec.modules]
+
+
+@pytest.mark.parametrize("kind_name", CALLABLE)
+def test_every_callable_name_per_daemon_kind(kind_name: str) -> None:
+    modules = enabled_modules(kind_name)
+    for name in modules:
+        importlib.import_module(name)
+    found = {
+        f"{module}:{name}"
+        for (module, name), (_, only) in EXPOSED.items()
+        if module in modules and (not only or kind_name in only)
+    }
+    assert found == CALLABLE[kind_name]
+
+
+@pytest.mark.parametrize("kind_name", CALLABLE)
+def test_enabled_packages_have_no_module_getattr(kind_name: str) -> None:
+    for name in enabled_modules(kind_name):
+        assert not hasattr(importlib.import_module(name), "__getattr__"), name

@@ -21,10 +21,16 @@ from piker import clock as run_clock
 from piker import config
 from piker.clock import ClockSpec
 from piker.errors import ConfigError, ServiceUnavailable
-from piker.log import adopt_runtime_log, get_logger, remove_handlers, setup_actor_logging
+from piker.log import (
+    adopt_runtime_log,
+    get_logger,
+    remove_handlers,
+    setup_actor_logging,
+    take_output,
+)
 from piker.model.bars import BAR_DTYPE
 from piker.model.ticks import TICK_DTYPE
-from piker.service import _lifeline, _tractor_shim
+from piker.service import _lifeline
 from piker.service._attach import describe_run, open_attachment
 from piker.service._dump import install_dump
 from piker.service._errors import GONE
@@ -233,6 +239,7 @@ async def open_pikerd(
     """
     with _runtime_state(dict(tractor_runtime_overrides or {})):
         found = _run_vars(tractor_runtime_overrides, venues, clock)
+        found |= {"loglevel": loglevel, "console": not private}
         tractor._state._runtime_vars["piker_vars"] = found
         settings, folder = config.settings(), config.run_dir()
         network = settings.network
@@ -247,6 +254,7 @@ async def open_pikerd(
                     async with _open_services() as services:
                         publish(folder, _run_info(actor, found, private))
                         if private:
+                            take_output()
                             services.nursery.start_soon(_end_when_unused, services)
                         log.info("pikerd serves %s at %s:%s", folder.parent, *actor.accept_addr)
                         yield services
@@ -391,8 +399,9 @@ async def open_piker_runtime(
     if (actor := tractor.current_actor(err_on_no_runtime=False)) is not None:
         yield actor, [registry_addr()]
         return
-    with _runtime_state(dict(tractor_runtime_overrides or {})), _actor_logs(
-        name, loglevel, to_file=False
+    with (
+        _runtime_state(dict(tractor_runtime_overrides or {})),
+        _actor_logs(name, loglevel, to_file=False),
     ):
         addr = registry_addrs[0] if registry_addrs else find_run()
         await probe_pikerd(addr)

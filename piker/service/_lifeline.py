@@ -20,7 +20,7 @@ from typing import Any
 import tractor._state
 
 from piker import clock, config
-from piker.log import redirect_output
+from piker.log import adopt_runtime_log, redirect_output, setup_actor_logging
 from piker.service._dump import install_dump
 
 IS_CHILD = "tractor._child" in sys.orig_argv
@@ -87,8 +87,11 @@ def _start_child() -> None:
     if actor is None:
         return
     set_process_name(actor.name)
-    kept = config.settings().log
+    kept, given = config.settings().log, run_vars()
     redirect_output(config.config_dir() / "logs", actor.name, kept.file_bytes, kept.files)
+    level, console = given.get("loglevel") or kept.level, bool(given.get("console", True))
+    setup_actor_logging(actor.name, level, console=console)
+    adopt_runtime_log()
     install_dump()
 
 

@@ -162,7 +162,9 @@ class Unit:
         storm = len(self._short_lives) == RESTARTS_MAX
         if storm and now - self._short_lives[0] <= RESTARTS_WINDOW_S:
             self.state = "degraded"
-            log.error("%s degraded, next try in %.0f s: %s", self.name, DEGRADED_RETRY_S, self.cause)
+            log.error(
+                "%s degraded, next try in %.0f s: %s", self.name, DEGRADED_RETRY_S, self.cause
+            )
             self._retry = trio.Event()
             with trio.move_on_after(DEGRADED_RETRY_S):
                 await self._retry.wait()

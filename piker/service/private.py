@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import trio
@@ -54,7 +55,7 @@ def start_private_pikerd(
     env = {k: v for k, v in os.environ.items() if k not in (PARENT_ENV, ROOT_ENV)}
     env |= {"PIKER_CONFIG_DIR": str(folder), "PYTHONSAFEPATH": "1"}
     with output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, *args],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -62,6 +63,9 @@ def start_private_pikerd(
             env=env,
             start_new_session=True,
         )
+    # Reaps it when it ends before we do, so that no zombie is left.
+    threading.Thread(target=process.wait, daemon=True, name="reap pikerd").start()
+    return process
 
 
 async def ensure_pikerd(

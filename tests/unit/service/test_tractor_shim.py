@@ -17,13 +17,13 @@ import pytest
 import shim_targets as targets
 import tractor
 import trio
+import trio.lowlevel
 from helpers import free_port
+from shim_tree import OpenTree, start_child
 from tractor._exceptions import ModuleNotExposed, TransportClosed
 
 from piker.service import _tractor_shim as shim
 from piker.service._registry import connect, probe
-
-from shim_tree import OpenTree, start_child
 
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -299,9 +299,7 @@ async def in_large_frames(portal: Any):
             yield drain
 
 
-@pytest.mark.parametrize(
-    "waiting", [in_call, in_idle_body, in_result, in_stream, in_large_frames]
-)
+@pytest.mark.parametrize("waiting", [in_call, in_idle_body, in_result, in_stream, in_large_frames])
 async def test_who_waits_for_a_killed_peer_is_told(
     open_tree: OpenTree, waiting: Callable[[Any], Any]
 ) -> None:
@@ -320,7 +318,9 @@ async def test_who_waits_for_a_killed_peer_is_told(
                     await wait()
         assert not portal.channel.connected()
         assert await sibling.run(targets.echo, value=1) == 1
-        assert not [c for c in tractor.current_actor()._contexts.values() if c.chan is portal.channel]
+        assert not [
+            c for c in tractor.current_actor()._contexts.values() if c.chan is portal.channel
+        ]
 
 
 async def test_next_call_to_a_killed_peer_fails_at_once(open_tree: OpenTree) -> None:
@@ -396,7 +396,7 @@ async def test_leaving_a_stream_with_a_full_buffer_harms_nobody(
                             raise KeyError
                         if how == "cancel":
                             scope.cancel()
-                            await trio.sleep(0)
+                            await trio.lowlevel.checkpoint()
                         if how == "ctx.cancel":
                             await ctx.cancel()
                     if how == "break":
