@@ -25,15 +25,14 @@ export class Header {
     });
     this.pill = button('pill hidden', '', act.details, 'Feed details');
     this.dot = el('span', 'dot');
-    [this.word, this.number] = [el('span', 'word'), el('span')];
+    [this.word, this.number] = [el('span', 'word'), el('span', 'number')];
     this.pill.append(this.dot, this.word, this.number);
-    this.prices = el('div', 'figures', '', [this.last, this.change]);
     const tools = [['Search', '/', act.search], ['Keys', '?', act.help]].map(([name, key, run]) => {
       const tool = button('tool', '', run, name);
       tool.append(el('span', '', name), el('kbd', '', key));
       return tool;
     });
-    const quotes = el('div', 'figures', '', this.figures.map(({ node }) => node));
+    const quotes = el('div', 'figures quotes', '', this.figures.map(({ node }) => node));
     this.root = root;
     root.append(el('div', 'market', '', [this.symbol, this.venue, this.mark]), el('div', 'rule'),
       this.buttons('periods', PERIODS, act.period), el('div', 'rule'), this.last, this.change, el('div', 'rule'), quotes,

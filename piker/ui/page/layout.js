@@ -24,10 +24,11 @@ export class Layout {
     const chart = this.charts.find(({ el }) => el === entry.target);
     if (!chart) return;
     const dpr = window.devicePixelRatio || 1;
+    const { width, height } = entry.contentRect;
     const device = entry.devicePixelContentBoxSize?.[0];
-    const w = device ? device.inlineSize : Math.round(entry.contentRect.width * dpr);
-    const hgt = device ? device.blockSize : Math.round(entry.contentRect.height * dpr);
-    chart.resize(w, hgt, dpr);
+    // An emulated pixel ratio is not in the device box: then css px tell the truth.
+    const isTrue = device && Math.abs(device.inlineSize - width * dpr) < 2;
+    chart.resize(isTrue ? device.inlineSize : Math.round(width * dpr), isTrue ? device.blockSize : Math.round(height * dpr), dpr);
   }
 
   watchDpr() {
