@@ -93,8 +93,8 @@ class QuoteFrame:
                     int(row["time_recv_ns"]), -1)  # fmt: skip
 
     def _quote_row(self, row: np.void) -> None:
-        self._quote(float(row["price"]), float(row["size"]), float(row["price2"]),
-                    float(row["size2"]), int(row["time_venue_ns"]), int(row["time_recv_ns"]))  # fmt: skip
+        bid, bsize, ask, asize = (float(row[n]) for n in ("price", "size", "price2", "size2"))
+        self._quote(bid, bsize, ask, asize, int(row["time_venue_ns"]), int(row["time_recv_ns"]))
 
     def _trade(
         self, flags: int, price: float, size: float, venue_ns: int, recv_ns: int, tid: int

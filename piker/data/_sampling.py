@@ -25,9 +25,8 @@ from piker import clock
 from piker.errors import ConnectionLost, ServiceUnavailable
 from piker.log import get_logger, setup_actor_logging
 from piker.model.bars import PERIODS_S
-from piker.service._actor_runtime import maybe_spawn_daemon
 from piker.service.rpc import endpoint, serve_until_cancelled, translate_errors
-from piker.service.supervise import DaemonSpec, ensure
+from piker.service.supervise import DaemonSpec, ensure, maybe_spawn_daemon
 
 log = get_logger(__name__)
 

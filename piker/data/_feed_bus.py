@@ -1,0 +1,422 @@
+"""
+The feed bus: the server half of a feed, in `datad`.
+
+One `_FeedsBus` per daemon holds the markets that anybody has asked for. A market is started by
+its first client, in the bus's own nursery, and lasts as long as the daemon. Ticks and bars go
+through shared memory; a client's dialog carries its tokens and then only control messages:
+
+    {'fqme', 'event': 'state', 'state', 'name', 'cause', 'attempt', 'retry_in_s', 'expected_gap_s'}
+    {'fqme', 'event': 'dirty', 'period_s', 't0', 't1', 'rev'}       rows in [t0, t1) were rewritten
+    {'fqme', 'event': 'load', 'period_s', 'have', 'total', 'source', 't0', 'done', 'cause'}
+    {'fqme', 'event': 'gap', 't0', 't1', 'kind', 'n', 'filled'}     kind: feed, lost or closed
+
+Reading order: `allocate_persistent_feed` (one market), `_FeedsBus`, `open_feed_bus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import tractor
+import trio
+
+from piker import clock, config
+from piker.brokers import get_brokermod
+from piker.data._blocks import L1Block, L2Block
+from piker.data._doorbell import DoorbellServer
+from piker.data._feed_tasks import Stream, innermost, pump, recover_losses, tell_changes
+from piker.data._market_feed import MarketFeed
+from piker.data._outbox import Message, Outbox
+from piker.data._ring import TickRing
+from piker.data._sampling import open_sample_stream
+from piker.data._sharedmem import open_shm_array
+from piker.data.validate import FeedInit, validate_backend
+from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
+from piker.log import get_logger
+from piker.model.bars import PERIODS_S
+from piker.model.ticks import FEED_DOWN, FEED_STALE
+from piker.service.rpc import actor_name, endpoint, run_id
+from piker.storage.bars import BarStore, open_bar_store
+from piker.tsp._bars import BarBuilder
+from piker.tsp.history import HistoryLoader
+from piker.tsp.series import BarSeries
+
+log = get_logger(__name__)
+
+FIRST_QUOTE_S = 12.0  # real time a backend has for its first words
+HISTORY_GRACE_S = 5.0  # and history, before the handshake goes out without it
+ALWAYS_OPEN = frozenset({"crypto", "crypto_currency", "perpetual_future", "crypto_future"})
+SYMBOLS_MAX = 64  # of one dialog
+KINDS = {1: "rt", 60: "hist"}
+
+
+class MarketService:
+    """One market that is served: its writer, its history, and what its clients are handed."""
+
+    def __init__(self, feed: MarketFeed, first_quote: dict[str, Any], init: FeedInit) -> None:
+        self.feed = feed
+        self.first_quote = first_quote
+        self.init = init
+        self.loaders: dict[int, HistoryLoader] = {}
+        self.newest: dict[int, Message] = {}  # the newest progress by period
+        self.bell_address = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the flume message: all that a client needs to attach, as plain values."""
+        feed, venue = self.feed, config.venue_for(self.feed.mkt.broker)
+        series = feed.series
+        return {
+            "mkt": feed.mkt.to_dict(),
+            "first_quote": self.first_quote,
+            "ring": feed.ring.token,
+            "l1": feed.l1.token,
+            "l2": feed.l2.token,
+            "_rt_shm_token": series[1].array.token,
+            "_hist_shm_token": series[60].array.token,
+            "izero_rt": series[1].array.last_index - 1,
+            "izero_hist": series[60].array.last_index - 1,
+            "bell": self.bell_address,
+            "generation": feed.ring.generation,
+            "has_vlm": bool(self.init.shm_write_opts.get("has_vlm", True)),
+            "venue": venue.name if venue.is_local else "",
+            "state": feed.describe_state(),
+            "load": list(self.newest.values()),
+            "revs": [[period_s, one.rev] for period_s, one in series.items()],
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the counters of writer and loaders."""
+        loads = {
+            f"history_{name}_{period_s}s": value
+            for period_s, loader in self.loaders.items()
+            for name, value in loader.statistics().items()
+        }
+        return self.feed.statistics() | loads
+
+
+class _FeedsBus:
+    """The markets of one `datad` and the clients that listen to them."""
+
+    def __init__(self, brokername: str, nursery: trio.Nursery) -> None:
+        self.brokername = brokername
+        self.nursery = nursery
+        self.feeds: dict[str, MarketService] = {}  # by full fqme and every name it was asked by
+        self.bells = DoorbellServer(run_id(), actor_name())
+        self.store: BarStore = open_bar_store(config.broker_dir(brokername) / "bars")
+        self.is_sampled = False
+        self._locks: dict[str, trio.Lock] = {}
+        self._subscribers: dict[str, set[Outbox]] = {}
+
+    @property
+    def mod(self) -> ModuleType:
+        """The backend, looked up by its name."""
+        return get_brokermod(self.brokername)
+
+    @property
+    def services(self) -> list[MarketService]:
+        """The markets that are served, each once."""
+        return list({id(service): service for service in self.feeds.values()}.values())
+
+    async def open_market(self, symbol: str, loglevel: str | None) -> MarketService:
+        """
+        Return the market `symbol` names, started unless it is served already.
+
+        Raises:
+          SymbolNotFound: the venue does not know it.
+          ServiceUnavailable: the venue gave no first quote in time; says why.
+        """
+        key = symbol.lower()
+        async with self._locks.setdefault(key, trio.Lock()):
+            try:
+                if key not in self.feeds:
+                    service = await self.nursery.start(
+                        partial(allocate_persistent_feed, self, key, loglevel)
+                    )
+                    self.feeds[key] = service
+                return self.feeds[key]
+            finally:
+                if key not in self.feeds:
+                    del self._locks[key]
+
+    def publish(self, fqme: str, message: Message) -> None:
+        """Give a control message to every client of a market; never blocks."""
+        message = {"fqme": fqme, **message}
+        if message["event"] == "load":
+            self.feeds[fqme].newest[message["period_s"]] = message
+        for outbox in self._subscribers.get(fqme, ()):
+            outbox.put(message)
+
+    @contextmanager
+    def subscription(self, fqmes: list[str]) -> Iterator[Outbox]:
+        """Listen to some markets for the length of the block; the newest state comes first."""
+        outbox = Outbox()
+        for fqme in fqmes:
+            self._subscribers.setdefault(fqme, set()).add(outbox)
+            service = self.feeds[fqme]
+            outbox.put({"fqme": fqme, "event": "state", **service.feed.describe_state()})
+            for message in service.newest.values():
+                outbox.put(message)
+        try:
+            yield outbox
+        finally:
+            for fqme in fqmes:
+                self._subscribers[fqme].discard(outbox)
+
+    async def follow_clock(self) -> None:
+        """Close bars on the announcements of `samplerd`, across its restarts, for ever."""
+        async with open_sample_stream(None) as stream:
+            async for message in stream:
+                for service in self.services:
+                    service.feed.announce(int(message["period"]), int(message["index"]))
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the counters of the daemon: per market, and how many clients there are."""
+        clients = {id(outbox) for group in self._subscribers.values() for outbox in group}
+        return {
+            "markets": len(self.services),
+            "clients": len(clients),
+            "bell_readers": self.bells.statistics().readers,
+            **{service.feed.mkt.fqme: service.statistics() for service in self.services},
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return the daemon's heartbeat: degraded while a feed is down, with its cause."""
+        down = [
+            f"{service.feed.mkt.fqme}: {service.feed.state.cause}"
+            for service in self.services
+            if service.feed.state.state in (FEED_DOWN, FEED_STALE)
+        ]
+        return {
+            "state": "degraded" if down else "ready",
+            "cause": "; ".join(down)[:500],
+            "stats": self.statistics(),
+        }
+
+    def close(self) -> None:
+        """Unlink every segment of this daemon."""
+        for service in self.services:
+            for segment in _segments(service.feed):
+                segment.unlink()
+
+
+_bus: _FeedsBus | None = None
+
+
+def get_feed_bus(brokername: str, nursery: trio.Nursery | None = None) -> _FeedsBus:
+    """Return this actor's bus; made by the lifetime fixture, which gives it its `nursery`."""
+    global _bus
+    if nursery is not None:
+        assert _bus is None, "a datad has one feed bus"
+        _bus = _FeedsBus(brokername, nursery)
+    assert _bus is not None, "no feed bus: this actor is no datad"
+    assert _bus.brokername == brokername, f"this datad serves {_bus.brokername}, not {brokername}"
+    return _bus
+
+
+def drop_feed_bus() -> None:
+    """Forget the bus at the end of its daemon and unlink its segments."""
+    global _bus
+    if _bus is not None:
+        _bus.close()
+    _bus = None
+
+
+async def allocate_persistent_feed(
+    bus: _FeedsBus,
+    symbol: str,
+    loglevel: str | None = None,
+    task_status: trio.TaskStatus[MarketService] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Serve one market for ever; started with its service once stored bars or a frame are in.
+
+    A backend that gives no first quote within `FIRST_QUOTE_S` is an error with the cause; one
+    without history, or whose stream never goes live, is served all the same.
+    """
+    mod = bus.mod
+    async with trio.open_nursery() as nursery:
+        stream = Stream(mod, symbol.removesuffix(f".{bus.brokername}"), loglevel)
+        with trio.move_on_after(FIRST_QUOTE_S) as waiting:
+            init_msgs, first_quote = await nursery.start(stream.run)
+        if waiting.cancelled_caught:
+            raise ServiceUnavailable(
+                f"{symbol}: no first quote within {FIRST_QUOTE_S:g} s: {stream.cause}"
+            )
+        init = validate_backend(mod, [symbol], init_msgs)
+        fqme = init.mkt_info.fqme
+        if fqme in bus.feeds:  # asked for by another name before
+            task_status.started(bus.feeds[fqme])
+            nursery.cancel_scope.cancel()
+            return
+        service = open_market_service(bus, init, first_quote)
+        bus.feeds[fqme] = service
+        try:
+            async with mod.open_history_client(init.mkt_info) as (get_hist, hist_config):
+                start_loaders(bus, service, get_hist, hist_config)
+                for loader in service.loaders.values():
+                    nursery.start_soon(loader.run)
+                nursery.start_soon(pump, stream.batches, service.feed)
+                nursery.start_soon(recover_losses, service.feed, hist_config.get("get_trades"))
+                nursery.start_soon(tell_changes, service.feed)
+                with trio.move_on_after(HISTORY_GRACE_S):
+                    for loader in service.loaders.values():
+                        await loader.is_ready.wait()
+                task_status.started(service)
+                for segment in _segments(service.feed):
+                    segment.unlink_predecessors()
+                await trio.sleep_forever()
+        finally:
+            bus.feeds = {key: one for key, one in bus.feeds.items() if one is not service}
+            for segment in _segments(service.feed):
+                segment.unlink()
+
+
+def open_market_service(
+    bus: _FeedsBus, init: FeedInit, first_quote: dict[str, Any]
+) -> MarketService:
+    """
+    Make the shared memory and the writer of one market.
+
+    Raises:
+      ShmFull, ConfigError: there is no room, or no folder.
+    """
+    mkt, sizes = init.mkt_info, config.settings().data
+    where = (config.shm_dir(), run_id(), actor_name())
+    publish = partial(bus.publish, mkt.fqme)
+    is_continuous = mkt.type_key in ALWAYS_OPEN
+    rows = {1: sizes.ring_1s, 60: sizes.ring_1m}
+    series = {}
+    for period_s in PERIODS_S:
+        array = open_shm_array(
+            f"{mkt.fqme}.{KINDS[period_s]}",
+            rows[period_s],
+            shm_dir=where[0],
+            run_id=where[1],
+            actor=where[2],
+        )
+        builder = BarBuilder(period_s, mkt.size_tick, is_continuous=is_continuous)
+        series[period_s] = BarSeries(mkt.fqme, period_s, array, builder, publish, clock.now_s)
+    feed = MarketFeed(
+        mkt,
+        TickRing.create(*where, mkt.fqme, sizes.ring_ticks),
+        series,
+        L1Block.create(*where, mkt.fqme),
+        L2Block.create(*where, mkt.fqme, sizes.l2_levels),
+        bus.bells.bell(mkt.fqme).ring,
+        publish,
+        clock.now_ns,
+    )
+    feed.take_first_quote(first_quote)
+    service = MarketService(feed, first_quote, init)
+    service.bell_address = bus.bells.address
+    return service
+
+
+def start_loaders(
+    bus: _FeedsBus, service: MarketService, get_hist: Any, hist_config: dict[str, Any]
+) -> None:
+    """Give the market one history loader per period."""
+    sizes = config.settings().data
+    days = {1: sizes.backfill_1s_days, 60: sizes.backfill_1m_days}
+    for period_s, series in service.feed.series.items():
+        service.loaders[period_s] = HistoryLoader(
+            series,
+            get_hist,
+            hist_config,
+            bus.store,
+            days[period_s],
+            partial(bus.publish, service.feed.mkt.fqme),
+            f"{bus.brokername} REST",
+        )
+
+
+def _segments(feed: MarketFeed) -> list[Any]:
+    return [feed.ring, feed.l1, feed.l2, *(series.array for series in feed.series.values())]
+
+
+@endpoint(only=("datad",))
+@tractor.context
+async def open_feed_bus(
+    ctx: tractor.Context,
+    brokername: str,
+    symbols: list[str],
+    loglevel: str | None = None,
+    tick_throttle: float | None = None,
+    start_stream: bool = True,
+    allow_remote_ctl_ui: bool = False,
+) -> None:
+    """
+    Serve one client: `started({symbol: flume message})`, then control messages on the stream.
+
+    A request that cannot be served is answered with `started({'error': {...}})`: `type` (a name
+    of `piker.errors`), `text`, and for an unknown market its closest `matches`. The client may
+    send 'pause' and 'resume'. `tick_throttle` is the client's own affair and only accepted here.
+    """
+    assert actor_name() == f"datad.{brokername}", f"{actor_name()} serves no {brokername}"
+    bus = get_feed_bus(brokername)
+    try:
+        services = await _open_markets(bus, symbols, loglevel)
+    except PikerError as error:
+        await ctx.started({"error": describe_error(error)})
+        return
+    await ctx.started({symbol: service.describe() for symbol, service in services.items()})
+    if not start_stream:
+        await trio.sleep_forever()
+    fqmes = sorted({service.feed.mkt.fqme for service in services.values()})
+    with bus.subscription(fqmes) as outbox:
+        async with trio.open_nursery() as nursery, ctx.open_stream() as stream:
+            nursery.start_soon(_send_messages, outbox, stream)
+            async for message in stream:
+                if message not in ("pause", "resume"):
+                    raise ValueError(f"feed bus: message was {message!r}, expected pause or resume")
+                if message == "pause":
+                    outbox.pause()
+                else:
+                    outbox.resume()
+            nursery.cancel_scope.cancel()
+
+
+async def _open_markets(
+    bus: _FeedsBus, symbols: list[str], loglevel: str | None
+) -> dict[str, MarketService]:
+    if not 0 < len(symbols) <= SYMBOLS_MAX:
+        raise SymbolNotFound(f"feed bus: got {len(symbols)} symbols, expected 1 to {SYMBOLS_MAX}")
+    services: dict[str, MarketService] = {}
+    errors: list[PikerError] = []
+
+    async def open_one(symbol: str) -> None:
+        try:
+            services[symbol] = await bus.open_market(symbol, loglevel)
+        except* PikerError as group:
+            error = innermost(group)
+            assert isinstance(error, PikerError)
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for symbol in symbols:
+            nursery.start_soon(open_one, symbol)
+    if errors:
+        raise errors[0]
+    return services
+
+
+async def _send_messages(outbox: Outbox, stream: tractor.MsgStream) -> None:
+    while True:
+        await outbox.wait()
+        for message in outbox.take():
+            await stream.send(message)
+
+
+def describe_error(error: PikerError) -> dict[str, Any]:
+    """Return an error as plain values; `feed.raise_described` makes the error again."""
+    return {
+        "type": type(error).__name__,
+        "text": str(error),
+        "broker": getattr(error, "broker", ""),
+        "matches": list(getattr(error, "matches", ())),
+        "retry_after_s": float(getattr(error, "retry_after_s", 0.0)),
+    }
