@@ -127,7 +127,7 @@ def test_mutated_frames_neither_crash_nor_stall_and_each_reject_is_counted() -> 
     for number in range(FRAMES):
         raw = mutate(good[number % len(good)], rng, good)
         before = parser.rejected
-        worst = max(worst, timed(lambda: events.extend(parser.read([raw], T0))))  # noqa: B023
+        worst = max(worst, timed(lambda: events.extend(parser.read([raw], T0))))
         if not is_json(raw):
             assert parser.rejected == before + 1, raw
         if parser.needs_snapshot and number % 50 == 0:

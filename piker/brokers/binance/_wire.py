@@ -11,6 +11,7 @@ Sources: github.com/binance/binance-spot-api-docs, rest-api.md and web-socket-st
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -272,7 +273,7 @@ class BookTickerRow(msgspec.Struct, gc=False):
     askQty: float
 
 
-KlineRow = tuple[Millis, float, float, float, float, float, Millis, Any, Id, Any, Any, Any]
+KlineRow = tuple[Millis, float, float, float, float, float, Any, Any, Id, Any, Any, Any]
 
 decode_error = _decoder(ErrorBody)
 parse_exchange_info = _decoder(ExchangeInfo)
@@ -361,6 +362,24 @@ def parse_klines(raw: bytes, period_s: int, closed_before_ms: int) -> np.ndarray
         bars[name] = table[:, place]
     bars["flags"] = np.where(bars["count"] == 0, FILLED, 0)
     return bars
+
+
+def unpack(body: bytes, encoding: str, size_max: int) -> bytes:
+    """Return `body` unpacked; raises BadPayload when that is over `size_max` or not possible."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise BadPayload(
+            f"{BROKER}: the answer is packed as {encoding[:40]!r}, expected gzip", body
+        )
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, size_max + 1)
+    except zlib.error as err:
+        raise BadPayload(f"{BROKER}: the answer is garbled ({err})", body) from None
+    if len(plain) > size_max:
+        raise BadPayload(f"{BROKER}: the answer is over {size_max} bytes unpacked", plain)
+    return plain
 
 
 def check_answer(status: int, headers: dict[str, str], body: bytes, what: str) -> bytes:

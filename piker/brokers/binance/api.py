@@ -83,7 +83,7 @@ class Client:
             verify=_tls() if self.url.startswith("https:") else False,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=8),
-            headers={"User-Agent": "piker"},
+            headers={"User-Agent": "piker", "Accept-Encoding": "gzip"},
         )
         self._pairs: dict[str, Pair] = {}
         self._listed_at = -LISTING_AGE_MAX_S
@@ -157,17 +157,16 @@ class Client:
         with trio.move_on_after(ANSWER_TIMEOUT_S) as scope:
             try:
                 async with self._http.stream("GET", path, params=params) as answer:
-                    async for chunk in answer.aiter_bytes():
+                    async for chunk in answer.aiter_raw():
                         body += chunk
                         if len(body) > size_max:
-                            raise BadPayload(
-                                f"{BROKER}: {path}: the answer is over {size_max} bytes",
-                                bytes(body[:200]),
-                            )
-            except httpx.DecodingError as err:
-                raise BadPayload(f"{BROKER}: {path}: the answer is garbled ({err})") from err
+                            # Leaving by cancellation unwinds httpx's nested generators; `break`
+                            # would leave them to the garbage collector.
+                            scope.cancel()
             except httpx.TransportError as err:
                 raise ConnectionLost(self._explain(err)) from err
+        if len(body) > size_max:
+            raise BadPayload(f"{BROKER}: {path}: the answer is over {size_max} bytes", bytes(body))
         if scope.cancelled_caught:
             raise ConnectionLost(
                 f"{BROKER}: {self.url} did not answer within {ANSWER_TIMEOUT_S:.0f} s"
@@ -175,7 +174,8 @@ class Client:
         headers = {name.lower(): value for name, value in answer.headers.items()}
         if (used := headers.get("x-mbx-used-weight-1m", "")).isascii() and used.isdigit():
             await self._budget.correct(int(used[:12]))
-        return _wire.check_answer(answer.status_code, headers, bytes(body), path)
+        plain = _wire.unpack(bytes(body), headers.get("content-encoding", ""), size_max)
+        return _wire.check_answer(answer.status_code, headers, plain, path)
 
     def _explain(self, err: httpx.TransportError) -> str:
         if isinstance(err, httpx.ConnectError | httpx.ConnectTimeout):
