@@ -38,7 +38,6 @@ async def test_ccxt_loads_markets_and_agrees_with_the_venue() -> None:
             "price": 0.01,
             "base": 1e-08,
             "quote": 1e-08,
-            "cost": None,
         }
         bars = await trio.to_thread.run_sync(client.fetch_ohlcv, "BTC/USDT", "1m", None, 100)
         rows = await own(venue, "klines", symbol="BTCUSDT", interval="1m", limit=100)
