@@ -209,9 +209,9 @@ def _place(text: str, where: str, keys: list[str]) -> str:
             inside = head[1]
             if not section and inside.split(".")[0] == key:
                 return f"{where}:{number}: {name}"
-        elif (inside.split(".")[0] == section and re.match(
-            rf"\s*\"?{re.escape(key)}\"?\s*[.=]", line
-        )) or (not inside and section and re.match(rf"\s*{re.escape(section)}\s*[.=]", line)):
+        elif (
+            inside.split(".")[0] == section and re.match(rf"\s*\"?{re.escape(key)}\"?\s*[.=]", line)
+        ) or (not inside and section and re.match(rf"\s*{re.escape(section)}\s*[.=]", line)):
             return f"{where}:{number}: {name}"
     return f"{where}: {name}"
 

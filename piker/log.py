@@ -55,18 +55,16 @@ class ActorFile(RotatingFileHandler):
     def take_output(self) -> None:
         """From now on file descriptors 1 and 2 are this file, across rotations."""
         self.takes_output = True
-        if self.stream is None:
-            self.stream = self._open()
         self._point()
 
     def doRollover(self) -> None:
         super().doRollover()
         if self.takes_output:
-            if self.stream is None:
-                self.stream = self._open()
             self._point()
 
     def _point(self) -> None:
+        if self.stream is None:
+            self.stream = self._open()
         for fd in (1, 2):
             os.dup2(self.stream.fileno(), fd)
 
@@ -140,7 +138,8 @@ def _attach(handler: ActorFile, actor_name: str) -> None:
 def adopt_runtime_log(level: str = "warning") -> None:
     """Send the runtime's own records to the actor's file only, never to the console."""
     runtime = logging.getLogger("tractor")
-    files = [h for h in logging.getLogger("piker").handlers if isinstance(h, ActorFile)]
+    ours = logging.getLogger("piker").handlers
+    files: list[logging.Handler] = [h for h in ours if isinstance(h, ActorFile)]
     runtime.handlers[:] = files or [logging.NullHandler()]
     runtime.setLevel(level.upper())
     runtime.propagate = False

@@ -7,7 +7,6 @@ What tests call by name (`open_test_pikerd`, …) is in `helpers.py`: there is m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(_ROOT), str(_ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
-from helpers import ensure_service, free_port, open_test_pikerd
+# after the environment is set: these import the runtime
+from helpers import ensure_service, free_port, open_test_pikerd  # noqa: E402
 
 __all__ = ["ensure_service", "free_port", "open_test_pikerd"]
 
@@ -48,9 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def tmp_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tmp_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own, in force for this process and its children."""
     folder = tmp_path / "conf"
     folder.mkdir()
     monkeypatch.setenv("PIKER_CONFIG_DIR", str(folder))
-    yield folder
+    return folder

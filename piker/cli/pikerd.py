@@ -20,9 +20,8 @@ from piker import config
 from piker.clock import ClockSpec, parse_spec
 from piker.errors import ConfigError
 from piker.log import get_logger
-from piker.service._actor_runtime import open_pikerd
-from piker.service._mngr import Services
-from piker.service._registry import Address, probe
+from piker.service import Services, open_pikerd
+from piker.service.rpc import Address, probe
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ import typer
 from piker import config
 from piker.cli.boundary import run_async
 from piker.cli.table import print_rows
-from piker.service._actor_runtime import open_piker_runtime
+from piker.service import open_piker_runtime
 from piker.service.rpc import service_rows
 
 

@@ -6,7 +6,28 @@ package above it in.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from piker.service._actor_runtime import (
+        get_runtime_vars,
+        maybe_open_pikerd,
+        open_piker_runtime,
+        open_pikerd,
+    )
+    from piker.service._mngr import Services
+    from piker.service._registry import check_for_service, find_service, maybe_spawn_daemon
+
+__all__ = [
+    "Services",
+    "check_for_service",
+    "find_service",
+    "get_runtime_vars",
+    "maybe_open_pikerd",
+    "maybe_spawn_daemon",
+    "open_piker_runtime",
+    "open_pikerd",
+]
 
 _HOMES = {
     "open_piker_runtime": "piker.service._actor_runtime",

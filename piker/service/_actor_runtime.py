@@ -169,12 +169,12 @@ def _check_shm() -> None:
         found = os.statvfs(folder)
     except OSError as err:
         raise ConfigError(
-            f"shared memory {folder}: {err.strerror}; set [data] shm_dir or PIKER_SHM_DIR to a tmpfs"
+            f"shared memory {folder}: {err.strerror}; set PIKER_SHM_DIR to a tmpfs folder"
         ) from None
     free = found.f_bavail * found.f_frsize
     if not os.access(folder, os.W_OK):
         raise ConfigError(
-            f"shared memory {folder}: cannot be written; set [data] shm_dir or PIKER_SHM_DIR"
+            f"shared memory {folder}: cannot be written; set PIKER_SHM_DIR to another folder"
         )
     if free < need:
         raise ConfigError(
@@ -187,11 +187,13 @@ def _check_shm() -> None:
 def _segments_of(run_id: str) -> Iterator[None]:
     """Sweep dead runs' segments, mark ours as alive, and remove all of ours at the end."""
     # Here, not at the top: the package's own `__init__` stands above this layer.
+    from piker.data._ring import require_ordered_memory
     from piker.data._sharedmem import mark_run, sweep
 
     folder = config.shm_dir()
-    sweep(folder)
+    require_ordered_memory(folder)
     mark = mark_run(folder, run_id)
+    sweep(folder)
     try:
         yield
     finally:

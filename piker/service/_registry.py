@@ -172,7 +172,7 @@ async def find_service(
     except (OSError, tractor.RemoteActorError, *GONE):
         entries = []
     async with AsyncExitStack() as stack:
-        portals = []
+        portals: list[Any] = []
         for (name, _), addr in reversed(entries):
             if name != service_name or (first_only and portals):
                 continue

@@ -12,11 +12,13 @@ import os
 import socket
 import struct
 import uuid
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from typing import Any, TypeVar, overload
 
 import tractor
 import trio
@@ -357,10 +359,17 @@ async def unregister_actor(self, uid):
 
 # ---- endpoint gate ----
 # Defect: every async callable reachable as an attribute of an enabled module can be called, imported ones included.
-EXPOSED = {}
+EXPOSED: dict[tuple[str, str], tuple[Callable[..., Any], tuple[str, ...]]] = {}
 
 
-def endpoint(fn=None, *, only=()):
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def endpoint(fn: F) -> F: ...
+@overload
+def endpoint(fn: None = None, *, only: tuple[str, ...] = ()) -> Callable[[F], F]: ...
+def endpoint(fn: Any = None, *, only: tuple[str, ...] = ()) -> Any:
     """Outermost decorator, above @tractor.context; `only`: the daemon kinds that serve it (empty: all that enable the module)."""
     if fn is None:
         return lambda fn: endpoint(fn, only=only)

@@ -173,7 +173,7 @@ class Unit:
         self._delay_s = min(self._delay_s * 2, BACKOFF_MAX_S)
 
     async def _once(self) -> None:
-        """One life: spawn, serve until something ends it, leave no process and no registry entry."""
+        """One life: spawn, serve until something ends it, leave no process and no entry."""
         uid = None
         async with tractor.open_nursery() as nursery:
             try:

@@ -16,15 +16,17 @@ import trio
 from piker import config
 from piker.service._attach import service_table
 from piker.service._errors import translate_errors
-from piker.service._registry import connect, maybe_spawn_daemon, registry_addr
+from piker.service._registry import Address, connect, maybe_spawn_daemon, probe, registry_addr
 from piker.service._tractor_shim import EXPOSED, endpoint
 
 __all__ = [
     "EXPOSED",
+    "Address",
     "actor_name",
     "connect",
     "endpoint",
     "maybe_spawn_daemon",
+    "probe",
     "registry_addr",
     "run_id",
     "serve_until_cancelled",

@@ -349,7 +349,7 @@ async def test_child_that_fails_at_start_fails_alone(open_tree: OpenTree, tmp_pa
         (tmp_path / "broken_module.py").write_text("raise ImportError('a broken module')")
         sys.path.append(str(tmp_path))
         try:
-            with trio.fail_after(5), pytest.raises(BaseException) as caught:
+            with trio.fail_after(5), pytest.raises(BaseException) as caught:  # noqa: PT012
                 broken = await nursery.start_actor(
                     "broken", enable_modules=[*targets.MODULES, "broken_module"]
                 )
