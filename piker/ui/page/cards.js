@@ -4,7 +4,7 @@
 import { button, el, setText, show } from './dom.js';
 import { clockText, stampText } from './cal.js';
 import { periodWords } from './ladder.js';
-import { formatCount, formatDuration } from './num.js';
+import { formatCount, formatDuration, formatWait } from './num.js';
 
 const QUIET_MS = 300;
 const GIVE_UP_S = 60;
@@ -47,7 +47,7 @@ export class Cards {
     setText(this.lines[0], `${formatCount(load.have)} of ${formatCount(load.total)} bars, newest first`);
     const parts = [load.source || 'history'];
     if (load.budget !== null && load.budget !== undefined) parts.push(`request budget ${Math.round(load.budget * 100)} %`);
-    if (load.eta !== null && load.eta !== undefined) parts.push(`about ${formatDuration(Math.ceil(load.eta))} left`);
+    if (load.eta !== null && load.eta !== undefined) parts.push(`about ${formatWait(load.eta)} left`);
     setText(this.lines[1], parts.join(', '));
   }
 
@@ -81,13 +81,13 @@ export class Cards {
     const next = this.nextTry(status);
     if (next) more.push(next);
     else if (status.cause) more.push(status.cause);
-    return [`No data from ${broker} for ${formatDuration(market.age)}`, more.join(' · '), ''];
+    return [`No data from ${broker} for ${formatWait(market.age)}`, more.join(' · '), ''];
   }
 
   nextTry(status) {
     const parts = [];
     if (status.attempt > 0) parts.push(`reconnecting, attempt ${status.attempt}`);
-    if (status.retry_in > 0) parts.push(`next in ${formatDuration(Math.ceil(status.retry_in))}`);
+    if (status.retry_in > 0) parts.push(`next in ${formatWait(status.retry_in)}`);
     return parts.join(', ');
   }
 

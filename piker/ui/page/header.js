@@ -2,7 +2,7 @@
 
 import { button, el, setText, show } from './dom.js';
 import { periodName } from './ladder.js';
-import { formatDuration, formatPercent, formatPrice } from './num.js';
+import { formatDuration, formatPercent, formatPrice, formatWait } from './num.js';
 import { toneOf } from './live.js';
 
 export const PERIODS = [1, 5, 15, 60, 300, 900, 3600, 14400, 86400, 604800];
@@ -100,7 +100,9 @@ export class Header {
     let number = '';
     if (feed === 'live' && Number.isFinite(market.status.latency_ms)) {
       number = `${Math.max(1, Math.round(market.status.latency_ms + link.halfTripMs))} ms`;
-    } else if (!isLost && ['late', 'stale', 'refused', 'down'].includes(feed)) number = formatDuration(market.age);
+    } else if (!isLost && ['late', 'stale', 'refused', 'down'].includes(feed)) {
+      number = feed === 'late' ? formatDuration(market.age) : formatWait(market.age);
+    }
     setText(this.number, number);
     show(this.number, Boolean(number));
     this.dot.className = `dot ${isLost ? 'down-state' : DOTS[feed] || ''}`;

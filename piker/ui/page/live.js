@@ -2,7 +2,7 @@
 // dotted line. One transparent canvas from the last bar to the window's right edge; when that would
 // be wider than a quarter of the plot it is split in a candle and a label canvas.
 
-import { formatCountdown, formatDuration, formatPrice } from './num.js';
+import { formatCountdown, formatPrice, formatWait } from './num.js';
 import { posOf } from './ladder.js';
 import { paintBars } from './paint_bars.js';
 import { paintVolume } from './paint_volume.js';
@@ -71,7 +71,7 @@ export class Edge {
   }
 
   words(scene, seconds) {
-    if (scene.isStale) return `${formatDuration(scene.age)} old`;
+    if (scene.isStale) return `${formatWait(scene.age)} old`;
     const bar = scene.store.tail(scene.view.period);
     return bar ? formatCountdown(bar.t + scene.view.period - seconds) : '';
   }

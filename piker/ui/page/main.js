@@ -164,11 +164,10 @@ class Page {
 
   /** Turns changes of feed and gaps into sentences of the status bar. */
   marketSaid(market, kind, data) {
-    if (kind === 'status' && data.feed !== market.saidFeed) {
-      const was = market.saidFeed;
-      market.saidFeed = data.feed;
+    if (kind === 'status' && data.feed !== 'late' && data.feed !== market.saidFeed) {
       const words = data.feed === 'live' ? `${market.fqme} is live` : data.cause || `${market.fqme} is ${data.feed}`;
-      if (was && was !== 'late' && data.feed !== 'late') this.status.say(words);
+      if (market.saidFeed) this.status.say(words);
+      market.saidFeed = data.feed;
     }
     if (kind === 'gap' && data.filled) this.status.say(this.actions.filledWords(data, market));
   }

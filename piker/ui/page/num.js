@@ -96,6 +96,9 @@ export function formatDuration(seconds) {
   return `${days} d${hours % 24 ? ` ${hours % 24} h` : ''}`;
 }
 
+/** A time that is waited or counted in whole seconds: 4 s, 41 s, 5 min. */
+export const formatWait = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : formatDuration(seconds));
+
 /** Time left in a bar: 0:23, 12:07, 3:59:10. */
 export function formatCountdown(seconds) {
   const left = Math.max(0, Math.ceil(seconds));

@@ -4,6 +4,8 @@ import { posOf } from './ladder.js';
 import { formatPrice } from './num.js';
 import { drawText, textWidth } from './text.js';
 
+const CHIP_CSS = [170, 40];
+
 /** Paints closes of `overlay` = {spans, rung, base, color} scaled so that its base meets the own base. */
 export function paintOverlay(ctx, scene, overlay) {
   const { g, view, s, y } = scene;
@@ -44,7 +46,13 @@ function mark(ctx, scene, { t, price, rung }, side) {
   const gap = Math.round(4 * g.dpr);
   const width = textWidth(ctx, faces.axis, text);
   const isLeft = x + 3 * gap + dash + width > g.plotW;
+  if (isUnderChip(scene, x, row)) return;
   ctx.fillStyle = colors.text2;
   ctx.fillRect(isLeft ? x - dash - gap : x + gap, row, dash, g.h);
   drawText(ctx, faces.axis, text, isLeft ? x - dash - 2 * gap : x + dash + 2 * gap, row, isLeft ? 'right' : 'left');
+}
+
+/** The `now` chip stands in the lower right corner while the view does not follow. */
+function isUnderChip({ g, view }, x, row) {
+  return !view.follow && x > g.plotW - CHIP_CSS[0] * g.dpr && row > g.plotH - CHIP_CSS[1] * g.dpr;
 }
