@@ -203,6 +203,7 @@ class BarBuilder:
         period_ns, per_size, half = self._period_ns, self._per_size, 0.5
         bar: _Bar | None = None
         start_ns = end_ns = 0
+        is_touched = False
         rows = zip(_plain(tids), _plain(times_ns), _plain(prices), _plain(sizes), strict=True)
         for n, (tid, time_ns, price, size) in enumerate(rows):
             ticks = int(size * per_size + half)
@@ -213,6 +214,9 @@ class BarBuilder:
                 and time_ns >= self._newest_ns
             ):
                 # The usual trade: next in id and time, in the row that is open.
+                if not is_touched:
+                    self._touch(start_ns // NS)
+                    is_touched = True
                 if price > bar.high:
                     bar.high = price
                 elif price < bar.low:
@@ -226,7 +230,7 @@ class BarBuilder:
             epoch = self._open
             bar = self._bars.get(epoch) if epoch is not None and self._gap is None else None
             if bar is not None and epoch is not None:
-                self._touch(epoch)
+                is_touched = False
                 start_ns = epoch * NS
                 end_ns = start_ns + period_ns
         self._trades += len(tids)
