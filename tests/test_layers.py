@@ -76,8 +76,9 @@ IO_LIBRARIES = {
 MAY_TOUCH_THE_OUTSIDE = {"piker.log", "piker.config", "piker.clock"}  # of layer 0; never tractor
 
 # `piker.data` is an enabled module of datad: it may have no module `__getattr__`, so its
-# re-exports are eager. `piker.cli` is the command table itself.
-EAGER = {"piker.data", "piker.cli"}
+# re-exports are eager. `piker.cli` is the command table itself. A venue's folder is loaded by name
+# and only to be run.
+EAGER = {"piker.data", "piker.cli", "piker.venues.binance"}
 
 
 def module_name(path: Path) -> str:

@@ -33,7 +33,7 @@ COMMANDS = {
     "chart": Entry("piker.ui.cli:chart", "Open the live chart of one or more markets."),
     "search": Entry("piker.cli.search:search", "Find markets by name."),
     "quote": Entry("piker.cli.quote:quote", "Print last price, bid and ask."),
-    "bars": Entry("piker.cli.bars:bars", "Print the newest bars of a market."),
+    "bars": Entry("piker.cli.bars:bars", "Print the newest closed bars of a market."),
     "mkt-info": Entry("piker.cli.mkt_info:mkt_info", "Print what a market is: assets, ticks, id."),
     "symbol-info": Entry("piker.cli.mkt_info:mkt_info", "The same as mkt-info.", True),
     "services": Entry("piker.cli.services:services", "Print the live tree of processes."),
@@ -58,6 +58,7 @@ def as_command(name: str, found: typer.Typer | Callable[..., Any]) -> Any:
         )
         single.command(name, context_settings={"help_option_names": ["-h", "--help"]})(found)
         found = single
+    found.rich_markup_mode = None  # plain help: quick, and the same in a pipe
     command = typer.main.get_command(found)
     command.name = name
     return command

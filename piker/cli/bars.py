@@ -1,4 +1,4 @@
-"""`piker bars`: the newest bars of a market, the forming one last."""
+"""`piker bars`: the newest closed bars of a market."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def bars(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list of objects.")] = False,
 ) -> None:
     """
-    Print the newest bars of a market.
+    Print the newest closed bars of a market, oldest first.
 
-    `time` is the bar's open in UTC. Flags say how a row came to be: filled (nothing traded),
-    partial (not seen from its first trade), repaired (rebuilt from the venue's trades).
+    `time` is the bar's open in UTC. A bar is filled when nothing traded, and partial when it was
+    not seen from its first trade and has not been rebuilt yet.
 
     \b
     Examples:
