@@ -185,7 +185,7 @@ def parse_settings(text: str, where: str = "conf.toml") -> Settings:
 def _explain(why: str, content: dict[str, Any], text: str, where: str) -> ConfigError:
     """Turn msgspec's `<what> - at `$.<section>.<key>`` into a line for the operator."""
     what, _, path = why.partition(" - at `$")
-    keys = [key for key in path.rstrip("`").split(".") if key and not key.startswith("[")]
+    keys = re.findall(r"\w+", path)
     if unknown := re.search(r"unknown field `([^`]*)`", what):
         keys.append(unknown[1])
         return ConfigError(f"{_place(text, where, keys)}: unknown key; remove or correct it")
@@ -207,6 +207,8 @@ def _place(text: str, where: str, keys: list[str]) -> str:
     for number, line in enumerate(text.splitlines(), 1):
         if head := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
             inside = head[1]
+            if inside == f"{section}.{key}":
+                return f"{where}:{number}: {name}"
             if not section and inside.split(".")[0] == key:
                 return f"{where}:{number}: {name}"
         elif (

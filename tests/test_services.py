@@ -148,6 +148,9 @@ import sleeper_kind as kind
 from piker.service import open_piker_runtime
 async def main():
     async with open_piker_runtime(sys.argv[1]):
+        if "idle" in sys.argv:
+            print("joined", flush=True)
+            await trio.sleep_forever()
         if "samplerd" in sys.argv:
             from piker.service import maybe_open_samplerd
             async with maybe_open_samplerd() as portal:
@@ -399,6 +402,39 @@ async def test_two_runs_side_by_side_never_disturb_each_other(tmp_path: Path) ->
             assert await ask(run_b, folder_b, "client", "samplerd") == pid_b
 
 
+async def test_a_client_is_listed_again_after_pikerd_was_restarted(tmp_path: Path) -> None:
+    port, rows = free_port(), []
+
+    def is_listed() -> bool:
+        return "chart" in {row["name"] for row in rows}
+
+    async with pikerd_process(tmp_path, "--port", str(port)) as (pikerd, run):
+        client = start_client(tmp_path, run.host, run.port, "chart", "idle")
+        assert await trio.to_thread.run_sync(client.stdout.readline) == "joined\n"
+        pikerd.kill()
+        pikerd.wait()
+    async with pikerd_process(tmp_path, "--port", str(port)) as (pikerd, run):
+        async with open_piker_runtime("looker", [run.address], attach=False):
+            with trio.fail_after(8):
+                while not is_listed():
+                    await trio.sleep(0.05)
+                    rows = await service_rows()
+            assert await check_for_service("chart")
+            client.terminate()
+            client.communicate()
+
+
+async def test_a_signal_shows_what_every_actor_is_doing(tmp_path: Path) -> None:
+    async with pikerd_process(tmp_path, "--port", str(free_port())) as (pikerd, run):
+        await ask(run, tmp_path, "client", "samplerd")
+        (daemon,) = pikerd.children(recursive=True)
+        for process, log_file in ((daemon, "logs/samplerd.log"), (pikerd, "output")):
+            for how, expected in ((signal.SIGUSR1, "trio tasks"), (signal.SIGUSR2, "Thread 0x")):
+                process.send_signal(how)
+                text = tmp_path / log_file
+                await wait_until(lambda t=text, e=expected: e in t.read_text(errors="replace"))
+
+
 async def test_services_command_prints_the_table(tmp_path: Path) -> None:
     async def services(*args: str) -> subprocess.CompletedProcess[bytes]:
         return await run_script("piker", tmp_path, "services", *args)
@@ -558,7 +594,8 @@ CALLABLE = {
     },
     "datad": {
         "piker.brokers.binance.feed:open_symbol_search",
-        "piker.brokers.core:search_symbols",
+        "piker.brokers.core:get_market",
+        "piker.brokers.data:feed_statistics",
         "piker.data._daemon:_setup_persistent_datad",
         "piker.data._feed_bus:open_feed_bus",
     },

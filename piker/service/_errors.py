@@ -69,7 +69,7 @@ def translate_errors(where: str = "") -> Iterator[None]:
 
     A lost peer is `ConnectionLost`; a refused call `ServiceUnavailable`; an error of ours on the
     other side comes back as its own type; any other remote error is a `PikerError` with its
-    text. `where` names the peer in the text. `Cancelled` and local errors pass unchanged.
+    text. `where` names the peer in the text. Local errors pass unchanged, and `Cancelled` wins.
     """
     try:
         yield
@@ -80,8 +80,9 @@ def translate_errors(where: str = "") -> Iterator[None]:
         first = next((own for own in ours if own is not None), None)
         if first is None or first is err or None in ours:
             raise
-        if len(others) < len(leaves):  # Cancelled passes, together with what is left to say
-            rest = err.split(trio.Cancelled)[0] if isinstance(err, BaseExceptionGroup) else None
-            assert rest is not None
-            raise BaseExceptionGroup("cancelled, and a peer failed", [rest, first]) from None
+        if len(others) < len(leaves):  # we are cancelled: that a peer failed too matters no more
+            assert isinstance(err, BaseExceptionGroup)
+            cancelled, _ = err.split(trio.Cancelled)
+            assert cancelled is not None
+            raise cancelled from None
         raise first from err
