@@ -36,7 +36,7 @@ from piker.venues._noise import Floats, Ints, key_of, normal, uniform
 
 DAY_MINUTES: Final = 1440
 FIRST_DAY: Final = 18262  # 2020-01-01: trade ids count from here
-HOURS_KEPT: Final = 24  # about 2 MB each for the busiest market
+HOURS_KEPT: Final = 8  # about 2 MB each for the busiest market
 DAYS_KEPT: Final = 64
 BARS_KEPT: Final = 24 * 400  # hours of minute bars, 5 kB each
 

@@ -31,6 +31,7 @@ from piker.venues.binance._streams import Hub
 from piker.web.server import open_server
 
 SPEED_MAX = 100_000
+GOODBYE_S = 0.5  # what clients get to answer the close at the end
 
 
 class Venue:
@@ -98,6 +99,7 @@ async def open_venue(
             nursery.start_soon(player.run)
             yield Venue(server.url, exchange, faults, edge)
             hub.shut_down(exchange.played_ns // 1_000_000)
+            await hub.wait_empty(GOODBYE_S)
             nursery.cancel_scope.cancel()
 
 

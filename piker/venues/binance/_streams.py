@@ -42,6 +42,7 @@ class Hub:
         self.sessions: set[Session] = set()
         self._heard: dict[str, set[Session]] = {}
         self.counts = {"frames": 0, "dropped_clients": 0}
+        self._emptied = trio.Event()
 
     def is_heard(self, stream: str) -> bool:
         """Whether anybody is subscribed to `stream`."""
@@ -87,6 +88,20 @@ class Hub:
     def backlog(self) -> int:
         """Return the bytes that wait for the slowest client."""
         return max((session.queued for session in self.sessions), default=0)
+
+    def leave(self, session: Session) -> None:
+        """Forget a session that has ended."""
+        self.remove(session, list(session.streams))
+        self.sessions.discard(session)
+        if not self.sessions:
+            self._emptied.set()
+            self._emptied = trio.Event()
+
+    async def wait_empty(self, timeout_s: float) -> None:
+        """Wait until no session is left, at most `timeout_s`."""
+        with trio.move_on_after(timeout_s):
+            while self.sessions:
+                await self._emptied.wait()
 
     def shut_down(self, now_ms: int) -> None:
         """Tell every session that the server goes, then close it."""
@@ -142,8 +157,7 @@ class Session:
                 except SocketClosed:
                     nursery.cancel_scope.cancel()
         finally:
-            self.hub.remove(self, list(self.streams))
-            self.hub.sessions.discard(self)
+            self.hub.leave(self)
 
     async def _write(self, ws: WebSocket, scope: trio.CancelScope) -> None:
         while True:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import socket as stdlib_socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 import trio
-from websockets.client import ClientProtocol
+from fixtures_socket import connect
 from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.uri import parse_uri
 
 from piker.errors import ConfigError
 from piker.web import server as edge
@@ -20,7 +16,6 @@ from piker.web.server import (
     Request,
     Reset,
     Response,
-    Server,
     SocketClosed,
     Upgrade,
     WebSocket,
@@ -59,62 +54,6 @@ async def echo_socket(ws: WebSocket) -> None:
             await ws.send_text(message)
         else:
             await ws.send_bytes(message)
-
-
-class Client:
-    """A WebSocket client on the sans-IO protocol, as small as a test needs."""
-
-    def __init__(self, stream: trio.SocketStream, url: str) -> None:
-        self.stream = stream
-        self.protocol = ClientProtocol(parse_uri(url))
-        self.frames: list[Frame] = []
-
-    async def flush(self) -> None:
-        """Write what the protocol has to say."""
-        await self.stream.send_all(b"".join(self.protocol.data_to_send()))
-
-    async def read(self) -> None:
-        """Read once."""
-        try:
-            data = await self.stream.receive_some(65536)
-        except trio.BrokenResourceError:
-            data = b""
-        self.protocol.receive_data(data) if data else self.protocol.receive_eof()
-        self.frames += [e for e in self.protocol.events_received() if isinstance(e, Frame)]
-        if reply := b"".join(self.protocol.data_to_send()):
-            await self.stream.send_all(reply)
-
-    async def send(self, text: str) -> None:
-        """Send one text message."""
-        self.protocol.send_text(text.encode())
-        await self.flush()
-
-    async def next(self) -> bytes:
-        """Return the payload of the next data frame, b'' at the end of the connection."""
-        with trio.fail_after(5):
-            while not self.frames and self.protocol.state is not State.CLOSED:
-                await self.read()
-        return bytes(self.frames.pop(0).data) if self.frames else b""
-
-    async def end(self) -> int:
-        """Return the close code once the server has ended the connection."""
-        with trio.fail_after(5):
-            while self.protocol.state is not State.CLOSED:
-                await self.read()
-        assert self.protocol.close_code is not None
-        return self.protocol.close_code
-
-
-@asynccontextmanager
-async def connect(server: Server, path: str = "/ws", early: bytes = b"") -> AsyncIterator[Client]:
-    """Connect and shake hands; `early` bytes go out in the same packet."""
-    async with await trio.open_tcp_stream(server.host, server.port) as stream:
-        client = Client(stream, f"ws://{server.host}:{server.port}{path}")
-        client.protocol.send_request(client.protocol.connect())
-        await stream.send_all(b"".join(client.protocol.data_to_send()) + early)
-        await client.read()
-        assert client.protocol.handshake_exc is None
-        yield client
 
 
 async def get(url: str, **kwargs: object) -> httpx.Response:
@@ -203,7 +142,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_do() -> None:
 
 
 async def test_socket_echoes_and_coalesced_frames_arrive_one_by_one() -> None:
-    async with open_server(echo) as server, connect(server) as client:
+    async with open_server(echo) as server, connect(server.url, "/ws") as client:
         await client.send("hello")
         assert await client.next() == b"hello"
         await client.send("many")
@@ -211,26 +150,26 @@ async def test_socket_echoes_and_coalesced_frames_arrive_one_by_one() -> None:
 
 
 async def test_socket_close_code_arrives() -> None:
-    async with open_server(echo) as server, connect(server) as client:
+    async with open_server(echo) as server, connect(server.url, "/ws") as client:
         await client.send("bye")
         assert await client.end() == 4000
 
 
 async def test_message_above_its_bound_closes_with_1009() -> None:
-    async with open_server(echo) as server, connect(server) as client:
+    async with open_server(echo) as server, connect(server.url, "/ws") as client:
         await client.send("x" * 2000)
         assert await client.end() == 1009
 
 
 async def test_dropped_socket_ends_without_a_close_frame() -> None:
-    async with open_server(echo) as server, connect(server) as client:
+    async with open_server(echo) as server, connect(server.url, "/ws") as client:
         await client.send("drop")
         assert await client.end() == 1006
 
 
 async def test_frames_sent_with_the_handshake_are_not_lost() -> None:
     early = Frame(Opcode.TEXT, b"early").serialize(mask=True)
-    async with open_server(echo) as server, connect(server, early=early) as client:
+    async with open_server(echo) as server, connect(server.url, "/ws", early) as client:
         assert await client.next() == b"early"
 
 
@@ -252,7 +191,7 @@ async def test_closed_socket_names_its_code() -> None:
             seen.append(error)
             raise
 
-    async with open_server(handler) as server, connect(server, "/") as client:
+    async with open_server(handler) as server, connect(server.url, "/") as client:
         client.protocol.send_close(1001, "leaving")
         await client.flush()
         await client.end()
