@@ -242,6 +242,8 @@ class BarStore:
     def _folder(self, fqme: str, period_s: int) -> Path:
         if period_s < 1:
             raise ValueError(f"{fqme}: period was {period_s} s, expected at least 1")
+        if not fqme.strip("."):
+            raise ValueError(f"storage: market was {fqme!r}, expected a name")
         return self.root / quote(fqme.lower(), safe="") / f"{period_s}s"
 
     def _not_found(self, fqme: str, period_s: int) -> TimeseriesNotFound:
