@@ -6,7 +6,7 @@
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
-PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input install --no-deps
+PIP := $(BIN)/pip -qq --disable-pip-version-check --no-input install --no-deps
 PYTEST_ARGS ?=
 SECONDS ?= 600
 SEED ?= 1
