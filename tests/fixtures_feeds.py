@@ -60,7 +60,7 @@ def plain_rows(rows: np.ndarray) -> dict[int, list[float]]:
 
 
 async def wait_for(what: Callable[[], Any], why: str, seconds: float = 10) -> Any:
-    """Wait until `what()` is neither None nor False and return it; fails with `why` after `seconds`."""
+    """Return what `what()` gives once it is neither None nor False; fails with `why` in the end."""
     with trio.move_on_after(seconds):
         while (value := what()) is None or value is False:
             await trio.sleep(0.05)

@@ -355,3 +355,72 @@ def _memory_kb(pid: int) -> int:
         if line.startswith("VmRSS"):
             return int(line.split()[1])
     raise AssertionError("no VmRSS")
+
+
+# ---- a rolling ring -----------------------------------------------------------------------
+
+SMALL_RINGS = """
+[data]
+ring_1s = 7200
+ring_1m = 600
+backfill_1s_days = 0.05
+backfill_1m_days = 0.2
+"""
+
+
+async def _roll(tmp_path: Path, speed: int, hours: float) -> None:
+    """Run for some hours of the market; compare every bar, as it leaves the rings, in pieces."""
+    options = (*SYNTHETIC, "--speed", str(speed))
+    real_s = hours * 3600 / speed
+    async with (
+        open_market_tree(tmp_path, *options, conf=SMALL_RINGS, seconds=real_s + 60) as (venue, _),
+        open_feed([BTC], start_stream=False) as feed,
+    ):
+        flume = feed.flumes[BTC]
+        begun_s = await wait_for(lambda: _newest_s(flume, 60), "a first minute")
+        checked = {1: begun_s + 60, 60: begun_s + 60}
+        while min(checked.values()) < begun_s + hours * 3600:
+            await trio.sleep(min(1800 / speed, 5.0))
+            for period_s in checked:
+                checked[period_s] = await _compare_piece(
+                    venue.url, flume, period_s, checked[period_s]
+                )
+            assert _newest_s(flume, 1) - checked[1] < 7200, "the comparison is slower than the roll"
+        assert flume.rt_shm.size == 7200
+        assert len(flume.rt_shm) <= 7200
+
+
+def _newest_s(flume, period_s: int) -> int | None:
+    row = flume.shm(period_s).last_row()
+    return None if row is None else int(row["time"])
+
+
+async def _compare_piece(url: str, flume, period_s: int, start_s: int) -> int:
+    """Compare the known rows from `start_s` on; return where the next comparison begins."""
+    rows = flume.shm(period_s).slice_time(start_s, 1 << 40)
+    unknown = rows["time"][(rows["flags"] & PARTIAL) != 0]
+    # Late trades may still change the newest rows: leave out a few seconds of market time.
+    settled_s = int(rows["time"][-1]) - max(period_s, 30)
+    stop_s = min([settled_s, *unknown.tolist()]) // period_s * period_s
+    rows = rows[rows["time"] < stop_s]
+    if not len(rows):
+        return start_s
+    assert int(rows["time"][0]) == start_s
+    assert np.all(np.diff(rows["time"]) == period_s)
+    klines = await fetch_klines(url, "BTCUSDT", period_s, start_s, stop_s)
+    assert plain_rows(rows) == klines
+    return stop_s
+
+
+async def test_two_hours_at_400x_roll_the_rings_and_every_bar_equals_the_venues(
+    tmp_path: Path,
+) -> None:
+    await _roll(tmp_path, speed=400, hours=2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_a_day_at_200x_rolls_the_rings_and_every_bar_equals_the_venues(
+    tmp_path: Path,
+) -> None:
+    await _roll(tmp_path, speed=200, hours=24)
