@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import httpx
 import trio
 import typer
 from rich.console import Console
@@ -88,11 +89,20 @@ def serve(
 
 @app.command()
 def stats(
+    url: Annotated[
+        str, typer.Argument(help="A running venue: its speed and counters instead of the form.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Which made-up market to measure.")] = 1,
     day: Annotated[str, typer.Option(help="The UTC day to measure.")] = "2026-11-21",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """Measure 24 h of the made-up markets, each figure beside what the house aims at."""
+    """
+    Measure 24 h of the made-up markets, each figure beside what the house aims at.
+
+    With the URL of a running venue: how fast its market is played, and what it has served.
+    """
+    if url:
+        return _print_counters(url, as_json)
     try:
         rows = measure(seed, day)
     except ValueError:
@@ -102,6 +112,25 @@ def stats(
     else:
         _print_table(rows)
     raise typer.Exit(0 if all(row.is_met for row in rows) else 1)
+
+
+def _print_counters(url: str, as_json: bool) -> None:
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/venue/stats", trust_env=False, timeout=3)
+        counters = answer.raise_for_status().json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        _fail(
+            f"stats: no local venue answers at {url} ({error}); start one with `piker venue serve`"
+        )
+    if as_json:
+        print(json.dumps([counters]))
+        return
+    table = Table(box=None)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in counters.items():
+        table.add_row(name, str(value))
+    Console().print(table)
 
 
 def _announce(venue: Venue, seed: int | None, as_json: bool) -> None:
@@ -138,6 +167,6 @@ def _print_table(rows: list[Measure]) -> None:
     Console().print(table)
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
     print(text, file=sys.stderr)
     raise typer.Exit(1)

@@ -40,6 +40,8 @@ class Edge:
         hub = self._exchange.hub
         return {
             "time_ns": self._exchange.played_ns,
+            "speed": self._exchange.clock.speed,
+            "speed_played": round(self._exchange.speed_played(), 2),
             "clients": len(hub.sessions),
             "backlog_bytes": hub.backlog(),
             **self._exchange.counts,

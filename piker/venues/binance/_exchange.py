@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from piker.clock import monotonic_ns
 from piker.venues._engine import BUY, SELL
 from piker.venues._flow import Flow
 from piker.venues._house import HouseBook
@@ -79,7 +80,16 @@ class Exchange:
         self.markets = {market.wire.symbol: market for market in markets}
         self.hub = hub
         self.played_ns = clock.now_ns()
+        # The market begins to move at the anchor of its clock, or now.
+        anchor_ns = clock.spec.anchor_ns if clock.spec else 0
+        self._began = self.played_ns, max(anchor_ns, monotonic_ns())
         self.counts = {"trades": 0, "frames_played": 0}
+
+    def speed_played(self) -> float:
+        """Return market seconds played for each real second since the market began to move."""
+        played_ns, real_ns = self._began
+        passed_ns = monotonic_ns() - real_ns
+        return (self.played_ns - played_ns) / passed_ns if passed_ns > 0 else 0.0
 
     def live_book(self, market: Market) -> HouseBook:
         """Return the synthetic market's book, started when this is the first look at it."""
