@@ -14,7 +14,8 @@ import trio
 from helpers import open_test_pikerd
 
 from piker.data.feed import open_feed
-from tests.system.harness import (
+from piker.service import rpc
+from system.harness import (
     descendants,
     leftovers,
     open_pikerd,
@@ -28,6 +29,7 @@ from tests.system.harness import (
     run_file,
     scripts,
     segments,
+    sockets,
     until,
 )
 
@@ -39,7 +41,6 @@ MARKETS = ["btcusdt.spot.binance", "ethusdt.spot.binance"]
 async def test_boots_in_one_process_leave_nothing(tmp_path: Path) -> None:
     async with open_venue(tmp_path / "venue", "--synthetic", "--seed", "7") as venue:
         for number in rounds(5, 50):
-            files_before = set(os.listdir("/dev/shm"))
             descriptors_before = len(os.listdir("/proc/self/fd"))
             with trio.fail_after(30):
                 async with open_test_pikerd(venues={"binance": venue.url}):
@@ -47,10 +48,12 @@ async def test_boots_in_one_process_leave_nothing(tmp_path: Path) -> None:
                         open_feed(MARKETS) as feed,
                         feed.flumes[MARKETS[0]].open_ticks() as ticks,
                     ):
+                        run = rpc.run_id()
+                        assert segments(run)
                         async for batch in ticks:
                             if len(batch):
                                 break
-            assert set(os.listdir("/dev/shm")) <= files_before, f"round {number}"
+            assert not segments(run) + sockets(run), f"round {number}"
             assert not descendants(os.getpid(), besides=venue.process.pid), f"round {number}"
             if number > 0:  # the first boot opens what the process keeps (log files, caches)
                 assert len(os.listdir("/proc/self/fd")) <= descriptors_before, f"round {number}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.system.harness import (
+from system.harness import (
     is_soak,
     open_pikerd,
     open_process,

@@ -16,7 +16,7 @@ from piker import clock
 from piker.data.feed import Flume, open_feed
 from piker.model.bars import FILLED, PARTIAL
 from piker.model.ticks import GAP
-from tests.system.harness import is_soak, open_venue
+from system.harness import is_soak, open_venue
 
 pytestmark = pytest.mark.tree
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import trio
 
-from tests.system.browser import Page, open_page
-from tests.system.harness import (
+from system.browser import Page, open_page
+from system.harness import (
     VenueProcess,
     discard_output,
     open_pikerd,
