@@ -19,6 +19,8 @@ from piker.service.supervise import DaemonSpec, ensure, maybe_spawn_daemon
 async def _setup_persistent_sleeperd(ctx: tractor.Context, mood: str) -> None:
     if mood == "broken":
         raise ValueError("this one never starts")
+    if mood == "never ready":
+        await trio.sleep_forever()
     await ctx.started({"mood": mood})
     await serve_until_cancelled(
         ctx, lambda: {"state": "ready", "cause": mood, "stats": {"pid": os.getpid()}}
@@ -29,7 +31,7 @@ def sleeperd_init(name: str, mood: str) -> DaemonSpec:
     return DaemonSpec(
         name=f"sleeperd.{name}",
         kind="sleeperd",
-        modules=["sleeper_kind"],
+        modules=["sleeper_kind", "shim_targets"],
         target=_setup_persistent_sleeperd,
         kwargs={"mood": mood},
     )

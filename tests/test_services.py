@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+import shim_targets
 import sleeper_kind as kind
 import tractor
 import trio
@@ -34,8 +35,10 @@ from piker.service import (
     check_for_service,
     find_service,
     maybe_open_pikerd,
+    maybe_spawn_datad,
     open_piker_runtime,
     open_pikerd,
+    spawn_datad,
 )
 from piker.service._registry import probe
 from piker.service._run_file import RunInfo, read_run
@@ -242,6 +245,88 @@ async def test_a_hung_daemon_is_killed_and_restarted() -> None:
             assert 4 < trio.current_time() - begun < 7
         await wait_until(lambda: unit.is_up and unit.pid != before)
         assert "no heartbeat for 5 s" in str(unit.last_error)
+
+
+async def test_a_daemon_that_dies_while_it_starts_is_started_again_at_once() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        async with trio.open_nursery() as nursery:
+
+            async def kill_the_first() -> None:
+                await wait_until(descendants)
+                descendants()[0].kill()
+
+            nursery.start_soon(kill_the_first)
+            begun = trio.current_time()
+            async with kind.maybe_spawn_sleeperd("a") as portal:
+                assert await portal.run(kind.get_pid)
+            assert trio.current_time() - begun < 3
+        unit = services.service_tasks["sleeperd.a"]
+        assert "ended before it could answer" in str(unit.last_error)
+
+
+async def test_a_daemon_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_units, "SPAWN_S", 1.0)
+    async with open_test_pikerd(root_modules=KIND):
+        with pytest.raises(ServiceUnavailable, match="not ready within 1 s"):
+            async with kind.maybe_spawn_sleeperd("a", "never ready"):
+                pass
+
+
+async def kill_under_load(size: int, kills: int) -> None:
+    """SIGKILL a daemon again and again while it streams; nothing else may notice or grow."""
+    async with open_test_pikerd(root_modules=KIND, seconds=300) as (_, _, _, services):
+        async with kind.maybe_spawn_sleeperd("sibling") as sibling:
+            sibling_pid, files = await sibling.run(kind.get_pid), 0
+            for n in range(kills):
+                with pytest.raises(ConnectionLost), translate_errors():  # noqa: PT012
+                    async with (
+                        kind.maybe_spawn_sleeperd("a") as portal,
+                        portal.open_context(shim_targets.pump, size=size) as (ctx, _),
+                        ctx.open_stream(msg_buffer_size=512) as stream,
+                    ):
+                        pid = await portal.run(kind.get_pid)
+                        for _ in range(20):
+                            await stream.receive()
+                        os.kill(pid, signal.SIGKILL)
+                        async for _ in stream:
+                            pass
+                unit = services.service_tasks["sleeperd.a"]
+                await wait_until(lambda u=unit, n=n: u.is_up and u.lives == n + 2)
+                unit._short_lives.clear()  # this is not about the storm
+                files = files or len(os.listdir("/proc/self/fd"))
+            assert await sibling.run(kind.get_pid) == sibling_pid
+            assert len(descendants()) == 2
+            assert len(os.listdir("/proc/self/fd")) <= files
+            assert len(tractor.current_actor()._contexts) == 2
+
+
+@pytest.mark.parametrize("size", [100, 3_000_000])
+async def test_a_daemon_killed_under_load_harms_nobody(size: int) -> None:
+    await kill_under_load(size, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("size", [100, 1_000_000, 3_000_000])
+async def test_thirty_kills_under_load_harm_nobody(size: int) -> None:
+    await kill_under_load(size, kills=30)
+
+
+async def test_datad_spawn() -> None:
+    venues = {"binance": "http://127.0.0.1:9#nobody"}
+    async with open_test_pikerd(venues=venues) as (_, _, _, services):
+        async with maybe_spawn_datad("binance") as portal:
+            assert portal.channel.uid[0] == "datad.binance"
+        assert await ensure_service("datad.binance")
+        row = next(row for row in services.table() if row["name"] == "datad.binance")
+        assert (row["kind"], row["venue"]) == ("datad", "http://127.0.0.1:9#nobody")
+
+
+async def test_an_unknown_broker_is_refused_and_starts_nothing() -> None:
+    async with open_test_pikerd() as (_, _, pikerd, services):
+        with pytest.raises(tractor.RemoteActorError) as caught:
+            await pikerd.run(spawn_datad, brokername="os.path")
+        assert caught.value.type is ModuleNotFoundError
+        assert services.service_tasks == {}
 
 
 async def test_a_restart_storm_ends_in_the_degraded_state(monkeypatch: pytest.MonkeyPatch) -> None:

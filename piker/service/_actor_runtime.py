@@ -35,6 +35,7 @@ from piker.service._attach import describe_run, open_attachment
 from piker.service._dump import install_dump
 from piker.service._errors import GONE
 from piker.service._mngr import Services, set_services
+from piker.service._procfs import boot_id, start_ticks
 from piker.service._registry import (
     Address,
     connect,
@@ -43,14 +44,7 @@ from piker.service._registry import (
     registry_addr,
     sweep_registry,
 )
-from piker.service._run_file import (
-    RunInfo,
-    boot_id,
-    claim_folder,
-    publish,
-    read_run,
-    start_ticks,
-)
+from piker.service._run_file import RunInfo, claim_folder, publish, read_run
 
 __all__ = [
     "get_runtime_vars",

@@ -80,9 +80,9 @@ def translate_errors(where: str = "") -> Iterator[None]:
         first = next((own for own in ours if own is not None), None)
         if first is None or first is err or None in ours:
             raise
-        if len(others) < len(leaves):  # we are cancelled: that a peer failed too matters no more
-            assert isinstance(err, BaseExceptionGroup)
+        if len(others) < len(leaves) and isinstance(err, BaseExceptionGroup):
+            # We are cancelled: that a peer failed too matters no more.
             cancelled, _ = err.split(trio.Cancelled)
-            assert cancelled is not None
-            raise cancelled from None
+            if cancelled is not None:
+                raise cancelled from None
         raise first from err

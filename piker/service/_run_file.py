@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from piker.errors import ConfigError
+from piker.service._procfs import boot_id, start_ticks
 
 RUN_FORMAT = 1
 
@@ -40,20 +41,6 @@ class RunInfo(msgspec.Struct, frozen=True):
     @property
     def address(self) -> tuple[str, int]:
         return self.host, self.port
-
-
-def boot_id() -> str:
-    """Return the kernel's name for this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def start_ticks(pid: int) -> int | None:
-    """Return when `pid` started, in clock ticks since boot; None when it is dead or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_alive(info: RunInfo) -> bool:

@@ -21,6 +21,7 @@ import trio
 from piker import clock
 from piker.errors import ConnectionLost, PikerError
 from piker.log import get_logger
+from piker.service._procfs import actor_children
 
 log = get_logger(__name__)
 
@@ -28,6 +29,7 @@ Policy = Literal["permanent", "transient", "temporary"]
 State = Literal["starting", "ready", "degraded", "restarting", "stopped"]
 
 SPAWN_S = 8.0  # from exec to the lifetime context's `started()`, each half
+START_CHECK_S = 0.05
 EXIT_S = 0.2  # between a closed connection and the end of its process
 GRACE_S = 1.5  # between a polite cancel and SIGKILL
 HEARTBEAT_CHECK_S = 0.5
@@ -192,13 +194,30 @@ class Unit:
         # Shielded: a spawn that is cancelled half way costs the runtime 3.5 s.
         deadline = trio.current_time() + SPAWN_S
         with trio.CancelScope(shield=True, deadline=deadline) as self._spawning:
-            self.portal = await nursery.start_actor(
-                self.name,
-                enable_modules=[*FIRST_MODULES, *self.spec.modules],
-                **self.spec.spawn_kwargs,
-            )
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._watch_start, self._spawning)
+                self.portal = await nursery.start_actor(
+                    self.name,
+                    enable_modules=[*FIRST_MODULES, *self.spec.modules],
+                    **self.spec.spawn_kwargs,
+                )
+                tasks.cancel_scope.cancel()
         if self.portal is None:
-            raise ConnectionLost(f"{self.name}: the process did not answer within {SPAWN_S:g} s")
+            self._death = self._death or f"the process did not answer within {SPAWN_S:g} s"
+            raise ConnectionLost(f"{self.name}: {self._death}")
+
+    async def _watch_start(self, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when the process dies before it has connected: tractor waits for ever."""
+        waited_for = tractor.current_actor()._peer_connected  # by uid, until it connects
+        before = set(waited_for)
+        while True:
+            await trio.sleep(START_CHECK_S)
+            alive = actor_children()
+            for uid in set(waited_for) - before:
+                if uid[0] == self.name and str(uid) not in alive:
+                    self._death = "the process ended before it could answer"
+                    del waited_for[uid]
+                    scope.cancel()
 
     async def _serve(self, proc: trio.Process) -> None:
         async def watch_process() -> None:
@@ -208,10 +227,12 @@ class Unit:
 
         async with trio.open_nursery() as tasks:
             tasks.start_soon(watch_process)
-            with trio.fail_after(SPAWN_S) as starting:
+            with trio.move_on_after(SPAWN_S) as starting:
                 async with self.portal.open_context(self.spec.target, **self.spec.kwargs) as opened:
                     starting.deadline = float("inf")
                     await self._follow(opened[0], proc)
+            if starting.cancelled_caught:
+                raise ConnectionLost(f"{self.name}: not ready within {SPAWN_S:g} s")
             tasks.cancel_scope.cancel()
 
     async def _follow(self, ctx: Any, proc: trio.Process) -> None:

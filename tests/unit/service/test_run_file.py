@@ -12,14 +12,19 @@ import pytest
 
 from piker.errors import ConfigError
 from piker.service import _run_file as run_file
+from piker.service._procfs import boot_id, start_ticks
 
 
 def info(**changes: object) -> run_file.RunInfo:
     me = os.getpid()
     found = run_file.RunInfo(
-        run_id="ab", host="127.0.0.1", port=1, pid=me,
-        started=run_file.start_ticks(me) or 0, boot_id=run_file.boot_id(),
-    )  # fmt: skip
+        run_id="ab",
+        host="127.0.0.1",
+        port=1,
+        pid=me,
+        started=start_ticks(me) or 0,
+        boot_id=boot_id(),
+    )
     return msgspec.structs.replace(found, **changes)
 
 
@@ -98,7 +103,7 @@ def test_the_run_folder_is_ours_alone(tmp_path: Path) -> None:
 
 def test_start_ticks_of_a_dead_process_is_none() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
-    while run_file.start_ticks(child.pid) is not None:
+    while start_ticks(child.pid) is not None:
         pass  # a zombie counts as dead; we have not reaped it yet
     child.wait()
-    assert run_file.start_ticks(child.pid) is None
+    assert start_ticks(child.pid) is None
