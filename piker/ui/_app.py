@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 import msgspec
@@ -275,8 +276,12 @@ async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
 async def _serve_run(
     chart: Chart, edge: PageServer, options: Options, announce: Callable[[str], None]
 ) -> None:
-    is_private = await _find_or_start(options)
-    chart.say("Joining pikerd…")
+    is_private = False
+    async with trio.open_nursery() as nursery:
+        # half a second of imports, while another process boots
+        nursery.start_soon(trio.to_thread.run_sync, import_module, "piker.ui.source")
+        is_private = await _find_or_start(options)
+        chart.say("Joining pikerd…")
     async with open_piker_runtime("chart", venues=options.venues, loglevel=options.loglevel):
         async with trio.open_nursery() as nursery:
             chart.join_run(nursery)

@@ -60,7 +60,8 @@ def feed_status(
     state = int(event.get("state", FEED_CONNECTING))
     expected = float(event.get("expected_gap_s") or 0.0) or None
     age = max(0.0, now - time_recv) / speed if time_recv > 0 else None
-    cause = str(event.get("cause") or "")
+    # the part in brackets is for the log: names of peers, system errors
+    cause = str(event.get("cause") or "").partition(" (")[0]
     feed: Feed = _FEED_OF.get(state, "live")
     if not slots.is_open(now) and state == FEED_LIVE:
         return Status(0, "closed", age, opens=slots.next_open(now))
