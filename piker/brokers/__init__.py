@@ -6,9 +6,25 @@ A name, also one from the wire, is looked up in `__brokers__`; nothing is import
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import Any
+
+from piker.errors import BrokerError, DataThrottle, DataUnavailable, NoData, SymbolNotFound
+
+__all__ = [
+    "BrokerError",
+    "DataThrottle",
+    "DataUnavailable",
+    "NoData",
+    "SymbolNotFound",
+    "__brokers__",
+    "get_brokermod",
+    "iter_brokermods",
+    "open_cached_client",
+]
 
 __brokers__ = ("binance",)
 
@@ -34,3 +50,15 @@ def iter_brokermods() -> Iterator[ModuleType]:
     """Yield every backend module."""
     for brokername in __brokers__:
         yield get_brokermod(brokername)
+
+
+@asynccontextmanager
+async def open_cached_client(brokername: str, **kwargs: Any) -> AsyncIterator[Any]:
+    """
+    Yield the backend's client, the same one for all users in this actor while one holds it.
+
+    Raises:
+      ModuleNotFoundError: no backend has this name.
+    """
+    async with get_brokermod(brokername).get_client(**kwargs) as client:
+        yield client

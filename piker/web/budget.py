@@ -215,11 +215,13 @@ def open_budget(
     """
     Open the budget of venue `name` for `key` (its IP or an API key), `limit` weight a window.
 
+    `name` is part of the file's name: letters, digits, dots and dashes.
+
     Raises:
       ConfigError: the run's folder cannot be written.
     """
-    digest = blake2b(f"{name}\0{key}".encode(), digest_size=8).hexdigest()
-    path = (folder or config.run_dir()) / f"budget.{digest}"
+    digest = blake2b(key.encode(), digest_size=6).hexdigest()  # a key is not for reading
+    path = (folder or config.run_dir()) / f"budget.{name}.{digest}"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

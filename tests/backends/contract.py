@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import trio
 
-from piker.brokers import get_brokermod
+from piker.brokers import get_brokermod, open_cached_client
 from piker.data.validate import FeedInit, get_eps, missing_eps, validate_backend
 from piker.errors import DataUnavailable, NoData, SymbolNotFound
 from piker.model.bars import BAR_DTYPE
@@ -57,7 +57,7 @@ class BackendContract(ABC):
         assert set(get_eps(self.mod, "datad")) >= {"stream_quotes", "get_mkt_info"}
 
     async def test_client_needs_no_account(self, venue: object) -> None:
-        async with self.mod.get_client() as client, self.mod.get_client() as again:
+        async with self.mod.get_client() as client, open_cached_client(self.broker) as again:
             assert again is client
             assert await client.get_assets()
             pairs = await client.get_mkt_pairs()

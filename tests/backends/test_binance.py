@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from piker.errors import (
     ConnectionLost,
     DataThrottle,
     DataUnavailable,
+    PikerError,
     SymbolNotFound,
 )
 from piker.model.feed import Book, Event, FeedState, Quote, Trade
@@ -436,3 +438,49 @@ async def test_a_failed_search_is_a_sentence(script: ScriptedBinance) -> None:
     async with get_client() as client:
         answer = await feed.answer_search(client, {"id": 1, "text": "btc"})
     assert "a web page instead of JSON" in answer["error"]
+
+
+HOSTILE = [
+    b"",
+    b"\x00" * 100,
+    b"rubbish\r\n\r\n",
+    b"HTTP/1.1 999999 X\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\xff\xfe: \xff\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nX: \xff\xfe\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 301 Moved\r\nLocation: http://[::bad\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 301 Moved\r\nLocation: ftp://a/b\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nSet-Cookie: \x01=;;;\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nX-MBX-USED-WEIGHT-1M: \xb2\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 429 Slow\r\nRetry-After: nan\r\nContent-Length: 0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("raw", HOSTILE)
+async def test_a_server_that_speaks_no_http_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes
+) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(raw)
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, answer, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        (tmp_path / "brokers.toml").write_text(f'[binance]\nvenue_url = "{url}"\n')
+        monkeypatch.setenv("PIKER_CONFIG_DIR", str(tmp_path))
+        with trio.fail_after(5), pytest.raises(PikerError) as caught:
+            await binance.get_mkt_info("btcusdt")
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+        nursery.cancel_scope.cancel()

@@ -387,7 +387,7 @@ def check_answer(status: int, headers: dict[str, str], body: bytes, what: str) -
     Return `body` when the request for `what` was granted; header names are lower case.
 
     Raises:
-      DataThrottle: too many requests, or a ban; with the venue's Retry-After.
+      DataThrottle: too many requests, or a ban (`code` 418); with the venue's Retry-After.
       SymbolNotFound: the venue does not know the symbol.
       AuthFailed, BrokerError: another refusal, with the venue's code and text.
       ConnectionLost: the venue is failing (5xx).
@@ -400,9 +400,11 @@ def check_answer(status: int, headers: dict[str, str], body: bytes, what: str) -
     if status in (418, 429) or code == -1003:
         word = "this address is banned for a while" if status == 418 else "too many requests"
         retry_s = parse_retry_after(headers.get("retry-after"), 10.0)
-        raise DataThrottle(
+        throttle = DataThrottle(
             f"{BROKER} says: {word}, waiting {retry_s:.0f} s", broker=BROKER, retry_after_s=retry_s
         )
+        throttle.code = status if status == 418 else 429
+        raise throttle
     if status >= 500 or status == 408:
         raise ConnectionLost(f"{BROKER}: {what}: the venue is failing (HTTP {status})")
     if code == -1121:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ import trio
 from piker import clock
 from piker.brokers.binance import _symbols, _wire
 from piker.brokers.binance._symbols import BROKER, Pair
-from piker.config import venue_for
+from piker.config import Venue, venue_for
 from piker.data._web_bs import Backoff
 from piker.errors import BadPayload, BrokerError, ConnectionLost, DataThrottle, DataUnavailable
 from piker.log import get_logger
@@ -70,13 +71,15 @@ def _tls() -> ssl.SSLContext:
 class Client:
     """The REST calls; made by `get_client`, shared by all tasks of an actor."""
 
-    def __init__(self, url: str | None) -> None:
-        self.url = url or REST_URL
-        self.stream_url = STREAM_URL
-        if url is not None:
-            self.stream_url = "ws" + url.removeprefix("http")
+    def __init__(self, venue: Venue) -> None:
+        self.url, self.stream_url = REST_URL, STREAM_URL
+        if venue.is_local and venue.url:
+            self.url, self.stream_url = venue.url, "ws" + venue.url.removeprefix("http")
         self._stack = ExitStack()
-        self._budget = self._stack.enter_context(open_budget(self.url, WEIGHT_PER_MINUTE))
+        place = venue.name if venue.is_local else "official"
+        self._budget = self._stack.enter_context(
+            open_budget(f"{BROKER}.{place}", WEIGHT_PER_MINUTE)
+        )
         self._http = httpx.AsyncClient(
             base_url=self.url,
             trust_env=False,
@@ -84,6 +87,7 @@ class Client:
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=8),
             headers={"User-Agent": "piker", "Accept-Encoding": "gzip"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none is kept
         )
         self._pairs: dict[str, Pair] = {}
         self._listed_at = -LISTING_AGE_MAX_S
@@ -138,9 +142,7 @@ class Client:
             except DataThrottle as err:
                 self._refused += 1
                 self._last_error = str(err)
-                await self._budget.close_class(
-                    kind, err.retry_after_s, everything="banned" in str(err)
-                )
+                await self._budget.close_class(kind, err.retry_after_s, everything=err.code == 418)
                 raise
             except (ConnectionLost, BadPayload) as err:
                 self._rejected += isinstance(err, BadPayload)
@@ -378,16 +380,16 @@ _holds: trio.lowlevel.RunVar[dict[str, _Hold]] = trio.lowlevel.RunVar("binance c
 @asynccontextmanager
 async def get_client(**_: Any) -> AsyncIterator[Client]:
     """Yield the actor's client for the run's venue; the first user opens it, the last closes it."""
-    url = venue_for(BROKER)
+    venue = venue_for(BROKER)
     try:
         holds = _holds.get()
     except LookupError:
         holds = {}
         _holds.set(holds)
-    key = str(url.url)
+    key = venue.url or ""
     hold = holds.get(key)
     if hold is None:
-        hold = holds[key] = _Hold(Client(url.url if url.is_local else None))
+        hold = holds[key] = _Hold(Client(venue))
     hold.users += 1
     try:
         yield hold.client
