@@ -64,11 +64,11 @@ bench: install ## ratios against peers: a table and build/bench.json
 	$(BIN)/python tests/benches
 
 soak: install browser ## the long forms: the same tests with larger numbers (hours)
-	PIKER_SOAK=1 $(BIN)/python -m pytest -m "soak or tree or browser" --timeout 14400 $(PYTEST_ARGS)
+	PIKER_SOAK=1 $(BIN)/python -m pytest --soak -m "soak or tree or browser" --timeout 14400 $(PYTEST_ARGS)
 
 chaos: install ## seeded faults against a running tree: make chaos SECONDS=600 SEED=1
 	PIKER_CHAOS_SECONDS=$(SECONDS) PIKER_CHAOS_SEED=$(SEED) \
-	$(BIN)/python -m pytest -m soak -k chaos --timeout 14400 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/system/test_chaos.py $(PYTEST_ARGS)
 
 clean: demo-clean ## remove .venv and everything that was built
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
