@@ -53,6 +53,19 @@ async def fetch_klines(url: str, symbol: str, period_s: int, start_s: int, stop_
     return found
 
 
+async def arm(url: str, **fault: Any) -> None:
+    """Have the venue play a fault (`POST /venue/faults`)."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"{url}/venue/faults", json=fault)
+        assert answer.status_code == 200, answer.text
+
+
+async def clear_faults(url: str) -> None:
+    """Have the venue play no fault any more."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.delete(f"{url}/venue/faults")
+
+
 def plain_rows(rows: np.ndarray) -> dict[int, list[float]]:
     """Return bars in the form of `fetch_klines`."""
     names = ("open", "high", "low", "close", "volume", "count")

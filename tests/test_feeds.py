@@ -21,6 +21,8 @@ import pytest
 import trio
 from backends.recordings import recordings
 from fixtures_feeds import (
+    arm,
+    clear_faults,
     fetch_klines,
     known_rows,
     open_market_tree,
@@ -32,7 +34,7 @@ from helpers import ensure_service
 from piker.data.feed import install_datad_search, maybe_open_feed, open_feed
 from piker.errors import ServiceUnavailable, SymbolNotFound
 from piker.model.bars import PARTIAL
-from piker.model.ticks import BAR, GAP, TRADE
+from piker.model.ticks import BAR, FEED_DOWN, FEED_LIVE, GAP, STATE, TRADE
 from piker.service import check_for_service
 
 pytestmark = pytest.mark.tree
@@ -232,6 +234,59 @@ async def test_killed_datad_comes_back_under_its_consumer_without_a_missing_bar(
 
 def _is_ours(name: str, flume) -> bool:
     return name.split(".")[1] == Path(flume.message["ring"]["path"]).name.split(".")[1]
+
+
+async def test_lost_connection_is_said_and_its_trades_are_recovered(tmp_path: Path) -> None:
+    async with (
+        open_market_tree(tmp_path, *SYNTHETIC) as (venue, _),
+        open_feed([BTC], start_stream=False) as feed,
+    ):
+        flume = feed.flumes[BTC]
+        tids: list[int] = []
+        states: list[int] = []
+        gaps: list[dict] = []
+        async with flume.open_ticks() as ticks, flume.open_events() as events:
+
+            async def read_events() -> None:
+                async for event in events:
+                    if event["event"] == "gap":
+                        gaps.append(event)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_events)
+                while len(tids) < 5:
+                    _take(await anext(ticks), tids, states)
+                # Refused for a while, so that trades are missed.
+                await arm(venue.url, kind="status", path="/stream", status=503, count=2)
+                await arm(venue.url, kind="close", where="socket", count=1)
+                with trio.fail_after(20):
+                    while not any(gap["filled"] for gap in gaps):
+                        _take(await anext(ticks), tids, states)
+                nursery.cancel_scope.cancel()
+        assert FEED_DOWN in states
+        assert states[-1] == FEED_LIVE
+        assert sorted(tids) == list(range(min(tids), max(tids) + 1))
+        assert len(set(tids)) == len(tids)
+        await _compare_last_bars(venue.url, flume, 1)
+
+
+def _take(records: np.ndarray, tids: list[int], states: list[int]) -> None:
+    tids += records["tid"][records["type"] == TRADE].tolist()
+    states += records["flags"][records["type"] == STATE].tolist()
+
+
+async def test_refused_history_is_said_and_filled_in_once_the_venue_answers(
+    tmp_path: Path,
+) -> None:
+    async with open_market_tree(tmp_path, *SYNTHETIC) as (venue, _):
+        await arm(venue.url, kind="status", path="/api/v3/klines", status=503, count=-1)
+        with trio.fail_after(45):
+            async with open_feed([BTC], start_stream=False) as feed:
+                flume = feed.flumes[BTC]
+                assert flume.load[1]["cause"]
+                await clear_faults(venue.url)
+                await wait_for(lambda: flume.load[1]["done"], "history", seconds=30)
+                await _compare_last_bars(venue.url, flume, 1)
 
 
 async def test_killed_samplerd_costs_no_bar(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import tractor
 import trio
 
@@ -176,7 +177,9 @@ class _FeedsBus:
     def statistics(self) -> dict[str, Any]:
         """Return the counters of the daemon: per market, and how many clients there are."""
         clients = {id(outbox) for group in self._subscribers.values() for outbox in group}
+        of_backend = getattr(self.mod, "statistics", dict)()
         return {
+            "backend": msgspec.to_builtins(of_backend),
             "markets": len(self.services),
             "clients": len(clients),
             "bell_readers": self.bells.statistics().readers,

@@ -255,18 +255,17 @@ class BarSeries:
 
     def take_unsaved(self, before_s: int, rows_max: int = 20_000) -> np.ndarray:
         """Return and forget the changed rows before `before_s` that are known, oldest first."""
-        ready = sorted(
-            time_s for time_s in self._unsaved if time_s < before_s and time_s not in self._unknown
-        )[:rows_max]
-        if not ready:
-            return empty_bars()
-        self._unsaved.difference_update(ready)
+        times = np.sort(np.fromiter(self._unsaved, "i8", len(self._unsaved)))
+        unknown = np.fromiter(self._unknown, "i8", len(self._unknown))
+        ready = times[(times < before_s) & ~np.isin(times, unknown)][:rows_max]
         first_s = self.first_time or 0
-        self._unsaved = {time_s for time_s in self._unsaved if time_s >= first_s}
-        times = np.array(ready, "i8")
-        pieces = self._slices(time_ranges(times, self.period_s, 4096))
+        self._unsaved.difference_update(ready.tolist())
+        self._unsaved.difference_update(times[times < first_s].tolist())
+        if not len(ready):
+            return empty_bars()
+        pieces = self._slices(time_ranges(ready, self.period_s, 4096))
         rows = np.concatenate([empty_bars(), *pieces])
-        return rows[np.isin(rows["time"], times)]
+        return rows[np.isin(rows["time"], ready)]
 
     def _slices(self, ranges: Iterable[Range]) -> list[np.ndarray]:
         return [self.array.slice_time(start_s, stop_s) for start_s, stop_s in sorted(ranges)]
