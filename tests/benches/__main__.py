@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from record import Result
 
+from piker import _entry as _entry  # silences the pinned trio's warnings
 from piker.cli.table import print_rows
 
 HERE = Path(__file__).resolve().parent
