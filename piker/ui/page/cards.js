@@ -25,7 +25,9 @@ export class Cards {
     this.note = el('div', 'note hidden');
     this.now = button('chip hidden', '', () => chart.intents.now());
     this.auto = button('chip hidden', 'auto', () => chart.intents.autoY(), 'Automatic price range');
-    chart.el.append(this.banner, this.card, this.note, this.now, this.auto);
+    this.overlays = el('div', 'overlay-chips');
+    this.shown = '';
+    chart.el.append(this.banner, this.card, this.note, this.now, this.auto, this.overlays);
   }
 
   update() {
@@ -34,6 +36,7 @@ export class Cards {
     this.writeBanner(market);
     this.writeNote(market);
     this.chips();
+    this.overlayChips();
     this.chart.el.classList.toggle('lost', Boolean(this.chart.store?.dimmed) || this.chart.page.link.state === 'lost');
   }
 
@@ -131,5 +134,20 @@ export class Cards {
       this.auto.style.right = '10px';
       this.auto.style.bottom = `${foot + 6}px`;
     }
+  }
+
+  /** One chip per overlaid market in its colour; a click takes it away. */
+  overlayChips() {
+    const { chart } = this;
+    const key = chart.overlays.map(({ fqme }) => fqme).join() + chart.page.theme.name + chart.page.theme.colorBlind;
+    if (key === this.shown) return;
+    this.shown = key;
+    this.overlays.replaceChildren(...chart.overlays.map((market, i) => {
+      const chip = button('chip', '', () => chart.dropOverlay(market), `Remove ${market.fqme}`);
+      const name = el('span', '', market.info?.name || market.fqme);
+      name.style.color = chart.page.theme.colors[`overlay${1 + (i % 6)}`];
+      chip.append(name, el('span', '', '×'));
+      return chip;
+    }));
   }
 }

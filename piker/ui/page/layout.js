@@ -3,10 +3,12 @@
 import { BASE } from './loop.js';
 
 export const LAYOUTS = ['one', 'two', 'four', 'pair'];
+// The lower chart of the slow-fast pair.
+const FAST_PERIOD = 1;
 const COUNTS = { one: 1, two: 2, four: 4, pair: 2 };
 
 export class Layout {
-  /** `make(index)` builds a chart; `onFocus(chart)` hears of the focus. */
+  /** `make(like)` builds a chart that begins like another one; `onFocus(chart)` hears of the focus. */
   constructor(root, make, onFocus) {
     this.root = root;
     this.make = make;
@@ -53,7 +55,7 @@ export class Layout {
     this.name = name;
     this.root.className = LAYOUTS.includes(name) && name !== 'one' ? `${name} many` : '';
     while (this.charts.length < COUNTS[name]) {
-      const chart = this.make(this.charts.length, this.focused);
+      const chart = this.make(this.focused);
       chart.el.addEventListener('focusin', () => this.focus(chart));
       this.charts.push(chart);
       this.root.append(chart.el);
@@ -64,6 +66,7 @@ export class Layout {
       chart.el.remove();
       chart.discard();
     }
+    if (name === 'pair') this.charts[1].intents.setPeriod(FAST_PERIOD);
     if (!this.charts.includes(this.focused)) this.focus(this.charts[0]);
   }
 

@@ -52,7 +52,7 @@ export class Link {
     socket.onopen = () => {
       const { code, secret } = this.credentials();
       this.send('hello', { v: VERSION, page: this.pageId, dpr: window.devicePixelRatio, have: this.have(),
-        ...(secret ? { secret } : { code: code || '' }) });
+        ...(code ? { code } : { secret: secret || '' }) });
     };
     socket.onmessage = (event) => this.receive(event.data);
     socket.onclose = (event) => {

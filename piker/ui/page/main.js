@@ -56,7 +56,7 @@ class Page {
     this.header = new Header(byId('header'), byId('thumb'), { search: () => this.actions.run('search'),
       help: () => this.actions.run('help'), details: () => this.details.toggle(this.focused),
       period: (period) => this.focused.intents.setPeriod(period) });
-    this.layout = new Layout(byId('charts'), (index, like) => this.makeChart(index, like), (chart) => this.onWords(chart));
+    this.layout = new Layout(byId('charts'), (index, like) => this.makeChart(like), (chart) => this.onWords(chart));
     this.layout.onDpr = () => this.theme.apply();
     this.layout.set('one');
     matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => this.retheme());
@@ -76,8 +76,8 @@ class Page {
     else this.link.open();
   }
 
-  makeChart(index, like) {
-    const chart = new Chart(this, like && this.layout.name === 'pair' ? 1 : like?.view.period || MINUTE);
+  makeChart(like) {
+    const chart = new Chart(this, like?.view.period || MINUTE);
     chart.intents = new Intents(chart);
     chart.measure = new Measure(chart);
     chart.gestures = new Gestures(chart, chart.measure);
@@ -125,8 +125,9 @@ class Page {
     if (state === 'lost' && this.isWelcomed && this.lastState === 'open') this.status.say('Lost the chart process.');
     if (state === 'open' && this.lastState === 'lost') this.status.say('Connected again.', 4);
     this.lastState = state;
-    this.layout?.each(BASE | WORDS);
-    this.onWords(this.focused);
+    if (!this.layout) return;
+    this.layout.each(BASE | WORDS);
+    this.writeWords();
   }
 
   control(message) {
@@ -134,7 +135,9 @@ class Page {
     else if (message.op === 'code') this.status.say(`Address for another window: ${message.url}`, 60);
     else if (message.op === 'err') this.refused(message);
     else if (!this.markets.control(message) && message.op === 'status') this.takeTree(message);
-    if (message.op === 'status') this.details.update(this.focused);
+    if (message.op !== 'status') return;
+    this.details.update(this.focused);
+    if (this.focused.market) this.writeWords();
   }
 
   /** Daemons before any market is open. */
@@ -185,13 +188,16 @@ class Page {
   /** Header and status bar follow the focused chart, ten times a second at most. */
   onWords(chart) {
     if (!chart || chart !== this.focused || this.wordsTimer) return;
-    this.wordsTimer = setTimeout(() => {
-      this.wordsTimer = 0;
-      this.header.update(this.focused);
-      this.status.update(this.focused);
-      this.loop.dirty(this.focused, WORDS);
-    }, document.hidden ? 1000 : this.header.isDrawn ? WORDS_MS : 0);
-    this.header.isDrawn = true;
+    this.wordsTimer = setTimeout(() => this.writeWords(), document.hidden ? 1000 : WORDS_MS);
+  }
+
+  /** A change of state is written at once: pill, banner and picture never disagree. */
+  writeWords() {
+    clearTimeout(this.wordsTimer);
+    this.wordsTimer = 0;
+    this.header.update(this.focused);
+    this.status.update(this.focused);
+    this.loop.dirty(this.focused, WORDS);
   }
 
   onPeriod(chart) {

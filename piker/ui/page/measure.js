@@ -1,9 +1,12 @@
 // The measure box: change, bars and duration, excursions, sigma and volume between two points.
 
-import { el, setText, show } from './dom.js';
+import { el, show } from './dom.js';
 import { slotOf, timeOf } from './ladder.js';
 import { formatCount, formatDuration, formatPercent, formatPrice, formatVolume, snap } from './num.js';
 import { posAt, xOf } from './view.js';
+
+// Width and height the six lines take, to place them beside the box.
+const WORDS_CSS = [210, 112];
 
 /** Figures of the closed bars `rows` = [{h, l, c, v}] for a move from `p0` to `p1`. */
 export function figures(rows, p0, p1) {
@@ -77,14 +80,15 @@ export class Measure {
     this.box.style.transform = `translate(${left}px, ${top}px)`;
     this.box.style.width = `${Math.abs(x[1] - x[0])}px`;
     this.box.style.height = `${Math.abs(y[1] - y[0])}px`;
-    setText(this.words, this.text());
+    this.words.replaceChildren(...this.rows().flatMap(([name, text]) => [el('span', '', name), el('b', '', text)]));
     show(this.box, true);
     show(this.words, true);
     const below = until.price < from.price;
-    this.words.style.transform = `translate(${Math.max(4, Math.min(left, cssW - 210))}px, ${below ? Math.max(...y) + 8 : top - 112}px)`;
+    this.words.style.transform = `translate(${Math.max(4, Math.min(left, cssW - WORDS_CSS[0]))}px, ${below ? Math.max(...y) + 8 : top - WORDS_CSS[1]}px)`;
   }
 
-  text() {
+  /** [name, words] of the six figures. */
+  rows() {
     const { chart, from, until } = this;
     const { period } = chart.view;
     const [a, b] = [Math.min(from.slot, until.slot), Math.max(from.slot, until.slot)];
@@ -98,10 +102,10 @@ export class Measure {
     const digits = chart.market.digits;
     const bars = until.slot - from.slot;
     const sign = f.change > 0 ? '+' : '';
-    return [`change    ${sign}${formatPrice(f.change, digits)}  ${formatPercent(f.share)}`,
-      `bars      ${formatCount(bars)}  ${formatDuration(Math.abs(bars) * period)}`,
-      `max       ${formatPercent(f.dmx)}`, `min       ${formatPercent(f.dmn)}`,
-      `sigma     ${Number.isFinite(f.sigma) ? formatPercent(f.sigma).replace('+', '') : '–'} per bar`,
-      `volume    ${formatVolume(f.volume)} ${chart.market.info.unit || ''}`].join('\n');
+    return [['change', `${sign}${formatPrice(f.change, digits)}  ${formatPercent(f.share)}`],
+      ['bars', `${formatCount(bars)}  ${formatDuration(Math.abs(bars) * period)}`],
+      ['max', formatPercent(f.dmx)], ['min', formatPercent(f.dmn)],
+      ['sigma', Number.isFinite(f.sigma) ? `${formatPercent(f.sigma).replace('+', '')} per bar` : '–'],
+      ['volume', `${formatVolume(f.volume)} ${chart.market.info.unit || ''}`]];
   }
 }
