@@ -65,14 +65,14 @@ class Client:
 
     async def next(self) -> bytes:
         """Return the payload of the next data frame, b'' at the end of the connection."""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not self.frames and self.protocol.state is not State.CLOSED:
                 await self.read()
         return bytes(self.frames.pop(0).data) if self.frames else b""
 
     async def end(self) -> int:
         """Return the close code once the server has ended the connection."""
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while self.protocol.state is not State.CLOSED:
                 await self.read()
         assert self.protocol.close_code is not None

@@ -19,7 +19,7 @@ from piker.venues._noise import Floats
 
 DAY_HOURS: Final = 24
 LAG: Final = 10
-PLAYED_MS: Final = 600_000  # market time that the book is played for
+PLAYED_MS: Final = 120_000  # market time that the book is played for
 
 
 class Measure(msgspec.Struct, frozen=True):

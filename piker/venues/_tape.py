@@ -70,12 +70,17 @@ class _Snapshot(msgspec.Struct):
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One recorded frame: when it arrived, the name of its stream, its bytes, verbatim."""
+    """One recorded frame: when it arrived, its stream, its bytes; `data` begins at `data_at`."""
 
     local_ns: int
     stream: str
     combined: bytes
-    raw: bytes
+    data_at: int
+
+    @property
+    def raw(self) -> bytes:
+        """The frame as a raw stream has it: the bytes of `data`, verbatim."""
+        return self.combined[self.data_at : -1]
 
 
 class Tape:
@@ -109,7 +114,7 @@ class Tape:
         found = _STREAM.match(combined)
         assert found is not None
         local_ns = frame.local_ns + shift_ms * 1_000_000
-        return Frame(local_ns, frame.stream, combined, combined[found.end() : -1])
+        return Frame(local_ns, frame.stream, combined, found.end())
 
     def start_again(self) -> None:
         """Begin the next loop."""
@@ -139,7 +144,7 @@ def load_tape(paths: Sequence[Path]) -> Tape:
             found = _STREAM.match(payload)
             if found:
                 stream = f"{found[1].decode()}@{found[2].decode()}"
-                frames.append(Frame(local_ns, stream, payload, payload[found.end() : -1]))
+                frames.append(Frame(local_ns, stream, payload, found.end()))
             elif payload.startswith(b'{"lastUpdateId"'):
                 snapshots.append((len(frames), payload))
     if not frames:

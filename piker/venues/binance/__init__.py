@@ -98,7 +98,7 @@ async def open_venue(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(player.run)
             yield Venue(server.url, exchange, faults, edge)
-            hub.shut_down(exchange.played_ns // 1_000_000)
+            hub.shut_down()
             await hub.wait_empty(GOODBYE_S)
             nursery.cancel_scope.cancel()
 

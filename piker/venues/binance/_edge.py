@@ -85,6 +85,8 @@ class Edge:
         return msgspec.structs.replace(answer, cut_at=len(answer.body) // 2)
 
     def _own(self, request: Request) -> Response:
+        if "origin" in request.headers:  # a web page that the user happens to visit
+            return Response(b"not for browsers", 403)
         match request.method, request.path:
             case "GET", "/venue/stats":
                 return Response(msgspec.json.encode(self.stats()), 200, JSON)

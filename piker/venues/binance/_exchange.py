@@ -79,6 +79,7 @@ class Exchange:
         self.clock = clock
         self.markets = {market.wire.symbol: market for market in markets}
         self.hub = hub
+        hub.now_ms = lambda: self.played_ns // 1_000_000
         self.played_ns = clock.now_ns()
         # The market begins to move at the anchor of its clock, or now.
         anchor_ns = clock.spec.anchor_ns if clock.spec else 0
@@ -284,7 +285,7 @@ class TapePlayer:
     def _start_again(self) -> None:
         self._tape.start_again()
         self._next = 0
-        self._exchange.hub.shut_down(self._exchange.played_ns // 1_000_000)
+        self._exchange.hub.shut_down()
 
     def _play(self, stop: int, now_ns: int) -> None:
         hub, before_ns = self._exchange.hub, self._exchange.played_ns

@@ -8,6 +8,7 @@ the venue never waits for a client, and never holds more than the bound for one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +43,7 @@ class Hub:
         self.sessions: set[Session] = set()
         self._heard: dict[str, set[Session]] = {}
         self.counts = {"frames": 0, "dropped_clients": 0}
+        self.now_ms: Callable[[], int] = lambda: 0  # venue time; set by the exchange
         self._emptied = trio.Event()
 
     def is_heard(self, stream: str) -> bool:
@@ -103,13 +105,10 @@ class Hub:
             while self.sessions:
                 await self._emptied.wait()
 
-    def shut_down(self, now_ms: int) -> None:
+    def shut_down(self) -> None:
         """Tell every session that the server goes, then close it."""
-        event = b'{"e":"serverShutdown","E":%d}' % now_ms
-        wrapped = b'{"stream":"%s","data":%s}' % (SHUTDOWN.encode(), event)
         for session in self.sessions:
-            session.push(text_frame(wrapped if session.is_combined else event))
-            session.finish(1001, "server shutdown")
+            session.say_goodbye("server shutdown")
 
 
 class Session:
@@ -137,6 +136,13 @@ class Session:
         self._queue.append(frame)
         self.queued += len(frame)
         self._wake.set()
+
+    def say_goodbye(self, reason: str) -> None:
+        """Announce the end as the venue does, then close with 1001."""
+        event = b'{"e":"serverShutdown","E":%d}' % self.hub.now_ms()
+        wrapped = b'{"stream":"%s","data":%s}' % (SHUTDOWN.encode(), event)
+        self.push(text_frame(wrapped if self.is_combined else event))
+        self.finish(1001, reason)
 
     def finish(self, code: int, reason: str) -> None:
         """Let the writer close the socket once it has written what is queued."""
@@ -183,7 +189,7 @@ class Session:
             await trio.sleep(PING_S)
             now = trio.current_time()
             if now > end:
-                self.finish(1001, "24 hours are over")
+                self.say_goodbye("24 hours are over")
             elif now - ws.heard_at > PONG_TIMEOUT_S:
                 self.finish(1008, "no pong")
             else:

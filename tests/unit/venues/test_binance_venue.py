@@ -43,14 +43,14 @@ async def running(
     """Open a venue of seed 7 and a client for it."""
     async with (
         open_venue(seed=7, base_ns=BASE_NS, speed=speed, start_in_s=start_in_s) as venue,
-        httpx.AsyncClient(trust_env=False, timeout=5) as client,
+        httpx.AsyncClient(trust_env=False, timeout=30) as client,
     ):
         yield venue, Api(client, venue.url)
 
 
 async def heard(client: Client, count: int) -> list[Any]:
     """Return the next `count` events."""
-    with trio.fail_after(8):
+    with trio.fail_after(30):
         return [await client.next_json() for _ in range(count)]
 
 
@@ -70,12 +70,12 @@ async def test_streamed_trades_are_contiguous_and_equal_rest() -> None:
 
 
 async def test_bars_equal_the_streamed_trades() -> None:
-    async with running(speed=2000) as (venue, api), connect(venue.url, "/ws/btcusdt@trade") as ws:
-        events = await heard(ws, 4000)
+    async with running(speed=2000) as (venue, api), connect(venue.url, "/ws/solusdt@trade") as ws:
+        events = await heard(ws, 1200)
         start = events[0]["T"] // 60_000 * 60_000 + 60_000
         stop = events[-1]["T"] // 60_000 * 60_000
         bars = await api(
-            "klines", symbol="BTCUSDT", interval="1m", startTime=start, endTime=stop - 1
+            "klines", symbol="SOLUSDT", interval="1m", startTime=start, endTime=stop - 1
         )
         assert len(bars) == (stop - start) // 60_000 > 2
         for bar in bars:
@@ -214,7 +214,6 @@ async def test_kline_ranges_read_start_end_and_limit_as_binance_does() -> None:
         assert await opens(startTime=old + 1, limit=2) == [old + 300_000, old + 600_000]
         assert await opens(endTime=old, limit=2) == [old - 300_000, old]
         assert await opens(startTime=old, endTime=old + 300_000) == [old, old + 300_000]
-        assert len(await opens(startTime=0, limit=1000)) == 1000
         assert await opens(startTime=now + 86_400_000) == []
         assert (await opens(startTime=0, limit=1))[0] >= now - 8 * 86_400_000
 
@@ -253,7 +252,7 @@ async def test_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPa
     async with running(speed=5000) as (venue, _):
         path = "/stream?streams=btcusdt@trade/btcusdt@depth@100ms/btcusdt@depth20"
         async with connect(venue.url, path):
-            with trio.fail_after(9):
+            with trio.fail_after(30):
                 while not venue.stats()["dropped_clients"]:
                     await trio.sleep(0.05)
             assert venue.stats()["backlog_bytes"] <= 100_000
@@ -264,6 +263,30 @@ async def test_shutdown_is_announced_before_the_close() -> None:
         while (event := await client.next_json()).get("e") != "serverShutdown":
             assert event["e"] == "trade"
         assert await client.end() == 1001
+
+
+async def test_socket_is_closed_after_its_life_with_an_announcement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_streams, "PING_S", 0.05)
+    monkeypatch.setattr(_streams, "LIFE_S", 0.0)
+    async with running(start_in_s=600) as (venue, _), connect(venue.url, "/stream") as client:
+        assert (await client.next_json())["stream"] == "!serverShutdown"
+        assert await client.end() == 1001
+
+
+async def test_client_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_streams, "PING_S", 0.02)
+    monkeypatch.setattr(_streams, "PONG_TIMEOUT_S", 0.1)
+    async with running(start_in_s=600) as (venue, _), connect(venue.url, "/ws") as client:
+        await trio.sleep(0.2)  # pings arrive but the client's protocol is not run
+        assert await client.end() == 1008
+
+
+async def test_web_pages_may_not_touch_the_venues_own_paths() -> None:
+    async with running(start_in_s=600) as (venue, _), httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.get(f"{venue.url}/venue/stats", headers={"origin": "http://evil"})
+        assert answer.status_code == 403
 
 
 @asynccontextmanager

@@ -85,6 +85,18 @@ async def test_frames_arrive_verbatim_and_in_order(tape: Tape) -> None:
 
 
 @needs_tapes
+async def test_whole_tape_arrives_without_a_gap(verified: dict[str, Any]) -> None:
+    async with (
+        open_venue(tapes=TAPES, speed=0) as venue,
+        connect(venue.url, "/ws/btcusdt@trade") as client,
+    ):
+        with trio.fail_after(20):
+            ids = [(await client.next_json())["t"] for _ in range(verified["trades"])]
+        assert ids == list(range(ids[0], ids[0] + verified["trades"]))
+        assert venue.stats()["dropped_clients"] == 0
+
+
+@needs_tapes
 async def test_raw_stream_is_the_inner_frame(tape: Tape) -> None:
     async with (
         open_venue(tapes=TAPES[:1], speed=0) as venue,
