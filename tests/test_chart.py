@@ -276,6 +276,13 @@ def test_a_killed_datad_is_told_and_its_gap_filled(run, tab):
     tab.page.keyboard.press("Enter")
 
 
+def test_a_killed_private_pikerd_is_started_again(run, tab):
+    os.kill(run.pid("pikerd"), signal.SIGKILL)
+    tab.until("not_live")
+    tab.until("feed", "live")
+    tab.until("up", ["pikerd", "samplerd", "datad.binance"])
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (2560, 1440)])
 def test_screenshots_are_taken_for_a_look(run, browser, scheme, width, height):

@@ -24,8 +24,8 @@ from piker.service import open_piker_runtime
 from piker.service._actor_runtime import find_run, probe_pikerd
 from piker.service.private import ensure_pikerd
 from piker.service.rpc import service_rows
-from piker.ui import frames
-from piker.ui.frames import Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
+from piker.ui import messages
+from piker.ui.messages import Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
 from piker.ui.picture import Picture
 from piker.ui.server import PageServer, open_page_server
 from piker.ui.session import Session
@@ -121,7 +121,7 @@ class Chart:
     def welcome(self) -> Welcome:
         """Greet a page with the markets to show and the operator's preferences."""
         return Welcome(
-            v=frames.PROTO,
+            v=messages.PROTO,
             secret=None,
             build="",
             charts=list(self._options.fqmes),
@@ -142,7 +142,7 @@ class Chart:
 
     def pick(self, request: Pick) -> None:
         """A chosen market is opened by the page itself; it is only worth a line in the log."""
-        log.info("picked market=%s", request.fqme)
+        log.debug("picked market=%s", request.fqme)
 
     async def open_market(self, session: Session, request: Open) -> None:
         """Attach the market to the session's channel, or refuse it with the closest names."""

@@ -15,9 +15,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from piker.ui.frames import COMPLETE, HAS_GAP, LOADING, TICKS_MAX, Dirty, Gap, Load, Market, Status
+from piker.ui.frames import COMPLETE, HAS_GAP, LOADING, TICKS_MAX
 from piker.ui.ladder import BLOCK_ROWS, RUNGS, base_of
 from piker.ui.lod import Series, T
+from piker.ui.messages import Dirty, Gap, Load, Market, Status
 from piker.ui.sessions import SlotMap
 
 TAIL_ROWS_MAX: Final = 64  # rows of one rung in a TAIL; an older change is told as `dirty`

@@ -15,7 +15,7 @@ import trio
 from piker import clock
 from piker.errors import PikerError
 from piker.log import get_logger
-from piker.ui.frames import Hit, Hits, Search
+from piker.ui.messages import Hit, Hits, Search
 
 log = get_logger(__name__)
 

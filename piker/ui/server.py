@@ -19,9 +19,9 @@ import trio
 
 from piker import clock
 from piker.log import get_logger
-from piker.ui import frames
+from piker.ui import messages
 from piker.ui.door import CODE_LIFE_S, HEADERS, Door, refusal
-from piker.ui.frames import Code, Err, Hello, NewCode, Open, Pick, Search, Welcome
+from piker.ui.messages import Code, Err, Hello, NewCode, Open, Pick, Search, Welcome
 from piker.ui.session import Session, SessionOver
 from piker.web.server import (
     Request,
@@ -130,7 +130,7 @@ class PageServer:
         if request.method not in ("GET", "HEAD"):
             return _plain(405, "only GET and HEAD", (("Allow", "GET, HEAD"),))
         if request.path == SOCKET_PATH and request.is_upgrade:
-            return Upgrade(self._run_socket, HEADERS, frames.MESSAGE_MAX)
+            return Upgrade(self._run_socket, HEADERS, messages.MESSAGE_MAX)
         found = self._page.get(request.path)
         if found is None:
             return _plain(404, "no such file")
@@ -168,7 +168,7 @@ class PageServer:
         if hello is not None:
             secret = self.door.redeem(hello.code, trio.current_time()) if hello.code else None
         if hello is None or not (secret or self.door.knows(hello.secret)):
-            await ws.send_text(frames.pack_answer(Err("hello", "bad_code", _BAD_CODE)))
+            await ws.send_text(messages.pack_answer(Err("hello", "bad_code", _BAD_CODE)))
             await ws.close(4401, "no valid hello")
             return False
         session.have = hello.have
@@ -219,10 +219,10 @@ class _Wake:
 
 async def _receive_hello(ws: WebSocket) -> Hello | None:
     try:
-        request = frames.parse_request(await ws.recv())
+        request = messages.parse_request(await ws.recv())
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return request if isinstance(request, Hello) and request.v == frames.PROTO else None
+    return request if isinstance(request, Hello) and request.v == messages.PROTO else None
 
 
 async def _write(ws: WebSocket, session: Session, wake: _Wake) -> None:

@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 
 from piker.errors import PikerError
-from piker.ui import frames
-from piker.ui.frames import (
+from piker.ui import frames, messages
+from piker.ui.ladder import RUNGS, view_level
+from piker.ui.messages import (
     Ack,
     Answer,
     Close,
@@ -32,7 +33,6 @@ from piker.ui.frames import (
     Vis,
     Want,
 )
-from piker.ui.ladder import RUNGS, view_level
 from piker.ui.picture import Change, HistoryChanged, Picture, Renewed, TailMoved
 
 CREDITS: Final = 2  # newest-value frames under way: one on the wire, one being painted
@@ -107,10 +107,10 @@ class Session:
         Raises:
           SessionOver: too long, or not a message of this protocol.
         """
-        if len(message) > frames.MESSAGE_MAX:
+        if len(message) > messages.MESSAGE_MAX:
             raise SessionOver(4400, f"message: length was {len(message)}, expected ≤ 16 kB")
         try:
-            request = frames.parse_request(message)
+            request = messages.parse_request(message)
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise SessionOver(4400, f"message: {err}") from None
         match request:
@@ -122,7 +122,7 @@ class Session:
                 self._take_live(request)
             case Vis(hidden):
                 self._take_vis(hidden)
-            case frames.Ping(t):
+            case messages.Ping(t):
                 self.send(Pong(t, clock_now))
             case Close(chan):
                 self._close(chan)
@@ -163,7 +163,7 @@ class Session:
 
     def _take_want(self, want: Want) -> None:
         channel = self._channels.get(want.chan)
-        is_sane = want.period in RUNGS and len(want.ks) <= frames.WANT_MAX
+        is_sane = want.period in RUNGS and len(want.ks) <= messages.WANT_MAX
         if channel is None or not is_sane:
             text = f"want: period was {want.period}, expected one of {RUNGS} on an open channel."
             self.send(Err("want", "bad_request", text, want.chan, want.id))
@@ -235,7 +235,7 @@ class Session:
                 channel.is_dirty = True
                 self.send(picture.market(channel.chan, None))
             case Gap(t0, t1, kind, n, filled):
-                self.send(frames.GapNote(channel.chan, t0, t1, kind, n, filled))
+                self.send(messages.GapNote(channel.chan, t0, t1, kind, n, filled))
             case _:
                 self.send(msgspec.structs.replace(change, chan=channel.chan))
         self.wake()
@@ -271,7 +271,7 @@ class Session:
         if self.is_overflowing:
             raise SessionOver(4408, "the page does not read its messages")
         if self._control:
-            return frames.pack_answer(self._control.popleft())
+            return messages.pack_answer(self._control.popleft())
         channels = list(self._channels.values())
         self._turn += 1
         turn = self._turn % len(channels) if channels else 0
@@ -335,18 +335,18 @@ class Session:
             )  # fmt: skip
         del channel.wants[rung]
         self._finish(channel, want)
-        return frames.pack_answer(self._control.popleft())
+        return messages.pack_answer(self._control.popleft())
 
 
 def _merged(waiting: Answer, answer: Answer) -> Answer | None:
     """Return the one message that says both, None when both must be sent."""
     match waiting, answer:
-        case frames.Status(), frames.Status() if waiting.chan == answer.chan:
+        case messages.Status(), messages.Status() if waiting.chan == answer.chan:
             return answer
-        case frames.Load(), frames.Load():
+        case messages.Load(), messages.Load():
             same = (waiting.chan, waiting.period) == (answer.chan, answer.period)
             return answer if same else None
-        case frames.Dirty(), frames.Dirty() if waiting.chan == answer.chan:
+        case messages.Dirty(), messages.Dirty() if waiting.chan == answer.chan:
             t0, t1 = min(waiting.t0, answer.t0), max(waiting.t1, answer.t1)
             return msgspec.structs.replace(answer, t0=t0, t1=t1)
     return None

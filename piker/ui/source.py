@@ -22,8 +22,8 @@ from piker.errors import ConnectionLost, ServiceUnavailable
 from piker.log import get_logger
 from piker.model.bars import FILLED, PARTIAL
 from piker.model.ticks import FEED_DOWN, TAKER_SELL, TRADE
-from piker.ui.frames import Daemon, Gap
 from piker.ui.lod import O, T, bars_to_columns
+from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
 from piker.ui.status import Latency, Progress, feed_status
 

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, Final, Literal
 
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
-from piker.ui.frames import Daemon, Load, Status
+from piker.ui.messages import Daemon, Load, Status
 from piker.ui.sessions import SlotMap
 
 LATE_FACTOR: Final = 5  # times the expected gap

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from piker.ui import frames
+from piker.ui import frames, messages
 
 
 def test_a_block_round_trips_with_its_columns_aligned():
@@ -62,14 +62,14 @@ def test_a_cut_frame_is_refused(cut):
         frames.unpack_frame(data[:cut])
 
 
-@pytest.mark.parametrize("kind", typing.get_args(frames.Request))
+@pytest.mark.parametrize("kind", typing.get_args(messages.Request))
 def test_every_request_names_its_op_first(kind):
     fields = msgspec.inspect.type_info(kind)
     assert fields.tag_field == "op"
     sample = {"chan": 1, "id": 1, "fqme": "a.b", "period": 60, "t0": 0, "t1": 1, "px": 1, "ks": [],
               "rungs": [], "seq": 1, "hidden": True, "text": "", "t": 1, "v": 1}  # fmt: skip
     text = msgspec.json.encode({"op": fields.tag, **sample})
-    assert isinstance(frames.parse_request(text), kind)
+    assert isinstance(messages.parse_request(text), kind)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_every_request_names_its_op_first(kind):
 )
 def test_what_is_no_request_is_refused(text):
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
-        frames.parse_request(text)
+        messages.parse_request(text)
 
 
 def test_unknown_fields_of_a_newer_page_are_ignored():
-    assert frames.parse_request('{"op":"ack","seq":4,"more":1}') == frames.Ack(4)
+    assert messages.parse_request('{"op":"ack","seq":4,"more":1}') == messages.Ack(4)
 
 
 def test_answers_say_op_first():
-    assert frames.pack_answer(frames.Pong(1.0, 2.0)) == '{"op":"pong","t":1.0,"now":2.0}'
+    assert messages.pack_answer(messages.Pong(1.0, 2.0)) == '{"op":"pong","t":1.0,"now":2.0}'

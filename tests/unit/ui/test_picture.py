@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from piker.ui.frames import COMPLETE, HAS_GAP, LOADING, TICKS_MAX, Gap, Load
+from piker.ui.frames import COMPLETE, HAS_GAP, LOADING, TICKS_MAX
 from piker.ui.lod import C, T
+from piker.ui.messages import Gap, Load
 from piker.ui.picture import Facts, HistoryChanged, Picture, Renewed, TailMoved
 
 FACTS = Facts("btcusdt.spot.binance", "BTCUSDT", "binance · spot", "BTC", "0.01", "0.00001")

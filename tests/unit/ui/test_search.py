@@ -3,7 +3,7 @@
 import trio
 
 from piker.errors import ConnectionLost
-from piker.ui.frames import Hit, Search
+from piker.ui.messages import Hit, Search
 from piker.ui.search import hit_of, loaded_hits, search_providers
 
 

@@ -8,8 +8,8 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from piker.ui import frames
-from piker.ui.frames import Hits, Welcome
+from piker.ui import messages
+from piker.ui.messages import Hits, Welcome
 from piker.ui.server import load_page, open_page_server
 
 
@@ -29,7 +29,7 @@ class Desk:
         self.here -= 1
 
     async def open_market(self, session, request):
-        session.refuse(request.chan, frames.Err("open", "unknown_market", "no", request.chan))
+        session.refuse(request.chan, messages.Err("open", "unknown_market", "no", request.chan))
 
     async def search(self, session, request):
         session.send(Hits(request.id, "loaded", "searching", []))

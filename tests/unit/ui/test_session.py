@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from piker.ui import frames
+from piker.ui import frames, messages
 from piker.ui.picture import Facts, Picture
 from piker.ui.session import CONTROL_MAX, CREDITS, Session, SessionOver
 
@@ -39,7 +39,7 @@ class Page:
         return got
 
     def open(self, rungs=(60,), ticks=False):
-        assert self.say("open", chan=1, fqme=FQME) == frames.Open(1, FQME)
+        assert self.say("open", chan=1, fqme=FQME) == messages.Open(1, FQME)
         self.session.attach(1, self.picture)
         self.say("live", chan=1, rungs=list(rungs), ticks=ticks)
         return self.read()
@@ -242,7 +242,7 @@ def test_no_schedule_grows_a_queue_or_outruns_the_credits(seed):
             case "vis":
                 page.say("vis", hidden=rng.random() < 0.5)
             case "status":
-                picture.publish(frames.Status(0, "live"))
+                picture.publish(messages.Status(0, "live"))
             case "write":
                 for message in page.read():
                     if isinstance(message, tuple) and message[0].kind == frames.TAIL:

@@ -3,7 +3,7 @@
 import pytest
 
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
-from piker.ui.frames import Daemon
+from piker.ui.messages import Daemon
 from piker.ui.sessions import SlotMap
 from piker.ui.status import Latency, Progress, daemon_dots, feed_status
 
