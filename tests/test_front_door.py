@@ -139,6 +139,29 @@ def test_the_licence_is_the_affero_one() -> None:
     assert "GNU AFFERO GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text()
 
 
+def test_ci_counts_a_skipped_browser_test_as_failed(tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.browser\n"
+        "def test_page():\n"
+        "    pytest.skip('no Chromium here')\n"
+        "def test_other():\n"
+        "    pytest.skip('may be skipped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "browser_required", "-p", "no:cacheprovider"]
+        + ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "browser tests must run here" in done.stdout
+    assert "1 failed, 1 skipped" in done.stdout
+
+
 class Demo:
     """A running demo: its process, its output so far and its state folder."""
 
