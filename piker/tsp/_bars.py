@@ -20,6 +20,7 @@ Reading order: `BarBuilder.add_trades`, `announce`, `_open_through`, `_fold_late
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
@@ -106,6 +107,38 @@ class _Bar:
         self.count += 1
 
 
+class _HeldBars:
+    """Traded rows that may still change, by epoch, with their order in time at hand."""
+
+    def __init__(self) -> None:
+        self._bars: dict[int, _Bar] = {}
+        self._epochs: list[int] = []
+
+    def get(self, epoch: int) -> _Bar | None:
+        return self._bars.get(epoch)
+
+    def add(self, epoch: int, bar: _Bar) -> None:
+        if epoch not in self._bars:
+            insort(self._epochs, epoch)
+        self._bars[epoch] = bar
+
+    def pop(self, epoch: int) -> _Bar | None:
+        if epoch in self._bars:
+            del self._epochs[bisect_left(self._epochs, epoch)]
+        return self._bars.pop(epoch, None)
+
+    def oldest_first(self) -> list[int]:
+        return list(self._epochs)
+
+    def before(self, epoch: int) -> int | None:
+        at = bisect_left(self._epochs, epoch)
+        return self._epochs[at - 1] if at else None
+
+    def after(self, epoch: int) -> int | None:
+        at = bisect_right(self._epochs, epoch)
+        return self._epochs[at] if at < len(self._epochs) else None
+
+
 class BarStats(msgspec.Struct, frozen=True):
     """Counters of a builder since its start."""
 
@@ -132,7 +165,7 @@ class BarBuilder:
         self._period_ns = period_s * NS
         self._tick_num, self._tick_den = numerator, denominator
         self._per_size = denominator / numerator
-        self._bars: dict[int, _Bar] = {}  # traded rows that may change, by epoch
+        self._bars = _HeldBars()
         self._open: int | None = None  # epoch of the newest row
         self._is_closed = True  # the newest row is closed and none is open (a closed market)
         self._first: int | None = None  # epoch of the oldest row that is ours to write
@@ -279,12 +312,19 @@ class BarBuilder:
         of the row a start-up gap began in). Trades that came live are not counted twice.
         """
         done = [gap for gap in self._gaps if _covers(gap, first_tid, last_tid)]
+        changed: set[int] = set()
         rows = zip(_plain(tids), _plain(times_ns), _plain(prices), _plain(sizes), strict=True)
         for tid, time_ns, price, size in rows:
             epoch = time_ns // self._period_ns * self.period_s
-            is_ours = self._first is not None and epoch >= self._first
-            if is_ours and any(_misses(gap, tid) for gap in done):
-                self._fold(epoch, tid, time_ns, price, int(size * self._per_size + 0.5))
+            if self._first is None or epoch < self._first:
+                continue  # of rows that history gave
+            if not any(_misses(gap, tid) for gap in done):
+                continue  # came live
+            if self._fold(epoch, tid, time_ns, price, int(size * self._per_size + 0.5)):
+                changed.add(epoch)
+        # Once per row at the end: a flat stretch would be written again for every trade in it.
+        for epoch in changed:
+            self._rebase_after(epoch)
         for gap in done:
             gap.is_done = True
             self._resolved = [*self._resolved[1 - GAPS_MAX :], (gap.first_tid, gap.last_tid or 0)]
@@ -304,7 +344,7 @@ class BarBuilder:
         self._repairs.pop(time_s, None)
         if time_s == self._open:
             return self._flush()  # still forming: its trades count, not a bar of the venue
-        self._bars.pop(time_s, None)
+        self._bars.pop(time_s)
         if self._base is None or self._base[0] <= time_s:
             self._base = (time_s, close)
             self._rebase_after(time_s)
@@ -326,12 +366,13 @@ class BarBuilder:
             return
         if self._open is None or epoch > self._open:
             self._open_through(epoch, n)
-            self._bars[epoch] = _Bar((time_ns, tid), price, ticks)
+            self._bars.add(epoch, _Bar((time_ns, tid), price, ticks))
         elif epoch == self._open:
             self._fold(epoch, tid, time_ns, price, ticks)
         elif time_ns >= self._newest_ns - LATE_MAX_NS:
             self._late += 1
-            self._fold(epoch, tid, time_ns, price, ticks)
+            if self._fold(epoch, tid, time_ns, price, ticks):
+                self._rebase_after(epoch)
         else:
             self._too_late += 1
             self._ask_repair(epoch)
@@ -350,22 +391,21 @@ class BarBuilder:
                 gap.seen.add(tid)
         return True
 
-    def _fold(self, epoch: int, tid: int, time_ns: int, price: float, ticks: int) -> None:
-        """Count a trade in the row at `epoch`, which is there already, open or closed."""
+    def _fold(self, epoch: int, tid: int, time_ns: int, price: float, ticks: int) -> bool:
+        """Count a trade in the row at `epoch`, open or closed; return whether its close changed."""
         bar = self._bars.get(epoch)
         if bar is not None:
             before = bar.close
             bar.fold((time_ns, tid), price, ticks)
             changed = bar.close != before
         elif self._is_flat(epoch):
-            self._bars[epoch] = _Bar((time_ns, tid), price, ticks)
+            self._bars.add(epoch, _Bar((time_ns, tid), price, ticks))
             changed = True
         else:
             self._ask_repair(epoch)
-            return
+            return False
         self._touch(epoch)
-        if changed:
-            self._rebase_after(epoch)
+        return changed
 
     def _is_flat(self, epoch: int) -> bool:
         """Whether the row at `epoch`, of which no trade is held, is known to have none."""
@@ -430,7 +470,7 @@ class BarBuilder:
     def _prune(self) -> None:
         """Settle traded rows that neither a late trade nor a rebuild can reach any more."""
         horizon_s = (self._newest_ns - LATE_MAX_NS) // NS - self.period_s
-        for epoch in sorted(self._bars):
+        for epoch in self._bars.oldest_first():
             if epoch > horizon_s or epoch == self._open:
                 break
             if not self._is_in_gap(epoch):
@@ -440,7 +480,7 @@ class BarBuilder:
         if epoch in self._dirty or epoch in self._new:
             return  # its row is still to be handed out
         bar = self._bars.pop(epoch)
-        if self._base is None or self._base[0] < epoch:
+        if bar is not None and (self._base is None or self._base[0] < epoch):
             self._base = (epoch, bar.close)
 
     def _is_in_gap(self, epoch: int) -> bool:
@@ -450,10 +490,12 @@ class BarBuilder:
 
     def _close_before(self, epoch: int) -> float | None:
         """Return the close of the newest traded row before `epoch`."""
-        held = max((at for at in self._bars if at < epoch), default=None)
+        held = self._bars.before(epoch)
         base = self._base if self._base is not None and self._base[0] < epoch else None
         if held is not None and (base is None or held > base[0]):
-            return self._bars[held].close
+            bar = self._bars.get(held)
+            assert bar is not None
+            return bar.close
         if base is not None:
             return base[1]
         return next((gap.base for gap in self._gaps if _spans(gap, epoch)), None)
@@ -462,7 +504,7 @@ class BarBuilder:
         """Write the flat rows after `epoch` again, up to the next row that traded."""
         if self._open is None or not self.is_continuous:
             return
-        stop = min((at for at in self._bars if at > epoch), default=self._open + self.period_s)
+        stop = self._bars.after(epoch) or self._open + self.period_s
         if self._base is not None and self._base[0] > epoch:
             stop = min(stop, self._base[0])
         self._touch_range(epoch + self.period_s, stop - self.period_s)

@@ -48,12 +48,12 @@ from piker import clock
 wake, stamp = int(sys.argv[1]), int(sys.argv[2])
 poll = select.epoll()
 poll.register(wake, select.EPOLLIN)
-waits = []
+waits, seen = [], 0
 print("ready", flush=True)
-while len(waits) < int(sys.argv[3]):
+while seen < int(sys.argv[3]):
     poll.poll()
     now = clock.monotonic_ns()
-    os.eventfd_read(wake)
+    seen += os.eventfd_read(wake)
     waits.append(now - int.from_bytes(os.pread(stamp, 8, 0), "little"))
 print(sorted(waits)[len(waits) // 2] / 1e3, flush=True)
 """

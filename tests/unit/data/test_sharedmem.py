@@ -246,6 +246,8 @@ def test_array_of_a_killed_writer_stays_readable_and_is_swept(
 ) -> None:
     process, token = writer
     array = attach_shm_array(token)
+    while len(array) < 2:
+        assert process.poll() is None
     assert array.segment.owner.is_alive()
     assert sweep(tmp_path) == []
     process.kill()
