@@ -9,7 +9,6 @@ is bounded. For the venues' faults a response can be cut short or replaced by a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -20,6 +19,7 @@ import msgspec
 import trio
 
 from piker.errors import ConfigError
+from piker.log import get_logger
 from piker.web._socket import (
     READ_BYTES,
     SEND_TIMEOUT_S,
@@ -44,7 +44,7 @@ __all__ = [
     "text_frame",
 ]
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 HEADER_BYTES_MAX = 16_384  # request line and headers together
 BODY_BYTES_MAX = 1_000_000
