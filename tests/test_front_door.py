@@ -148,9 +148,10 @@ def test_ci_counts_a_skipped_browser_test_as_failed(tmp_path: Path) -> None:
         "def test_other():\n"
         "    pytest.skip('may be skipped')\n"
     )
+    plugins = ("-p", "browser_required", "-p", "no:cacheprovider")
+    where = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "browser_required", "-p", "no:cacheprovider"]
-        + ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)],
+        [sys.executable, "-m", "pytest", *plugins, *where],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
@@ -205,6 +206,13 @@ class Demo:
                 continue
         return found
 
+    def close(self) -> None:
+        """End by force whatever is left."""
+        for pid in self.descendants():
+            os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.communicate()
+
 
 def piker() -> list[str]:
     """Return the command line of `piker` in this environment."""
@@ -222,10 +230,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         running.read_until("Ctrl-C ends everything")
         yield running
     finally:
-        for pid in running.descendants():
-            os.kill(pid, signal.SIGKILL)
-        running.process.kill()
-        running.process.communicate()
+        running.close()
 
 
 @pytest.mark.tree
@@ -252,6 +257,20 @@ def test_the_demo_runs_answers_and_leaves_nothing(demo: Demo) -> None:
     assert demo.process.wait(STOPPED_MAX_S) == 0
     assert demo.descendants() == []
     assert list(demo.shm.iterdir()) == []
+
+
+@pytest.mark.tree
+@pytest.mark.timeout(60)
+def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path) -> None:
+    starting = Demo(tmp_path)
+    starting.read_until("made up")
+    starting.process.send_signal(signal.SIGINT)
+    try:
+        assert starting.process.wait(STOPPED_MAX_S) in (0, 130)
+        assert starting.descendants() == []
+        assert list(starting.shm.iterdir()) == []
+    finally:
+        starting.close()
 
 
 @pytest.mark.tree
