@@ -1,8 +1,8 @@
 """
-The chart actor: serves the page, joins the run, opens the markets, survives restarts below it.
+The chart actor: serves the page, joins the run, opens the markets, ends on Ctrl-C.
 
-Reading order: `run_chart` (lifetime and order of starting), then `Chart` (the desk behind every
-page). The page is served before the tree is up, so that a browser loads while the feed does.
+Reading order: `run_chart`, the order of starting; `desk` answers the pages. The page is served
+before the tree is up, so that a browser loads while the feed does.
 """
 
 from __future__ import annotations
@@ -10,244 +10,23 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
 
-from piker import clock, config
-from piker.brokers import __brokers__
-from piker.errors import ConnectionLost, PikerError, ServiceUnavailable, SymbolNotFound
+from piker import config
+from piker.errors import SymbolNotFound
 from piker.log import get_logger
-from piker.model.market import unpack_fqme
 from piker.service import open_piker_runtime
-from piker.service._actor_runtime import find_run, probe_pikerd
 from piker.service.private import ensure_pikerd
-from piker.service.rpc import service_rows
-from piker.ui import messages
-from piker.ui.messages import Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
-from piker.ui.picture import Picture
+from piker.ui.desk import Desk, Options, sentence
+from piker.ui.opener import offer_page
 from piker.ui.server import PageServer, open_page_server
-from piker.ui.session import Session
-from piker.ui.status import daemon_dots
 
 log = get_logger(__name__)
 
-MARKETS_MAX: Final = 64
-TREE_S: Final = 1.0  # how often the service table is read
 FAREWELL_S: Final = 0.3  # a refusal reaches the page before the process ends
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What `piker chart` was asked for."""
-
-    fqmes: tuple[str, ...]
-    venues: dict[str, str] = {}
-    opens_browser: bool = True
-    snapshot: str | None = None
-    port: int = 0
-    is_debug: bool = False
-    loglevel: str | None = None
-
-
-class _Entry:
-    """One market of this chart: its picture once there, or why there is none."""
-
-    def __init__(self) -> None:
-        self.settled = trio.Event()
-        self.picture: Picture | None = None
-        self.refusal: SymbolNotFound | None = None
-
-
-class Chart:
-    """The desk behind every page: markets by address, the tree's state, search."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._entries: dict[str, _Entry] = {}
-        self._sessions: set[Session] = set()
-        self._joined = trio.Event()
-        self._nursery: trio.Nursery | None = None
-        self._step = "Starting pikerd…"
-        self.dots: tuple[Daemon, ...] = tuple(daemon_dots([], self._brokers))
-
-    @property
-    def _brokers(self) -> list[str]:
-        fqmes = self._entries or dict.fromkeys(self._options.fqmes)
-        return list(dict.fromkeys(unpack_fqme(fqme)[0] for fqme in fqmes))
-
-    # ---- the tree
-
-    def join_run(self, nursery: trio.Nursery) -> None:
-        """The run is joined: markets may be opened, in `nursery`."""
-        self._nursery = nursery
-        self._joined.set()
-        for broker in self._brokers:
-            self.say(f"Starting datad.{broker}…")
-
-    def say(self, step: str) -> None:
-        """Tell pages without a market what is being done."""
-        self._step = step
-        self._tell_tree()
-
-    def _tell_tree(self) -> None:
-        for session in self._sessions:
-            if not session.has_market:
-                session.send(Status(0, "connecting", cause=self._step, daemons=self.dots))
-
-    async def watch_tree(self, is_private: bool) -> None:
-        """Keep the dots current; start a private `pikerd` again when it was killed."""
-        while True:
-            rows: list[dict[str, Any]] | None = None
-            try:
-                with trio.move_on_after(5 * TREE_S):
-                    rows = await service_rows()
-            except (ConnectionLost, ServiceUnavailable) as err:
-                log.warning("pikerd does not answer: %s", err)
-            self.dots = tuple(daemon_dots(rows, self._brokers))
-            self._tell_tree()
-            if rows is None and is_private:
-                await self._revive()
-            await trio.sleep(TREE_S)
-
-    async def _revive(self) -> None:
-        try:
-            await ensure_pikerd(self._options.venues, clock.spec(), self._options.loglevel)
-        except PikerError as err:
-            log.warning("pikerd was not started again: %s", err)
-
-    # ---- what the edge asks
-
-    def welcome(self) -> Welcome:
-        """Greet a page with the markets to show and the operator's preferences."""
-        return Welcome(
-            v=messages.PROTO,
-            secret=None,
-            build="",
-            charts=list(self._options.fqmes),
-            prefs=msgspec.to_builtins(config.settings().ui),
-            now=clock.now_s(),
-            speed=clock.speed(),
-            debug=self._options.is_debug,
-        )
-
-    def join(self, session: Session) -> None:
-        """A page is connected."""
-        self._sessions.add(session)
-        self._tell_tree()
-
-    def leave(self, session: Session) -> None:
-        """It has gone."""
-        self._sessions.discard(session)
-
-    def pick(self, request: Pick) -> None:
-        """A chosen market is opened by the page itself; it is only worth a line in the log."""
-        log.debug("picked market=%s", request.fqme)
-
-    async def open_market(self, session: Session, request: Open) -> None:
-        """Attach the market to the session's channel, or refuse it with the closest names."""
-        await self._joined.wait()
-        try:
-            session.attach(request.chan, await self.picture(request.fqme.lower()))
-        except SymbolNotFound as err:
-            text, closest = sentence(request.fqme, err), list(err.matches)
-            refusal = Err("open", "unknown_market", text, request.chan, 0, closest)
-            session.refuse(request.chan, refusal)
-        except PikerError as err:
-            session.refuse(request.chan, Err("open", "bad_request", str(err), request.chan))
-
-    async def search(self, session: Session, request: Search) -> None:
-        """Answer with the loaded markets at once and every provider as it comes."""
-        from piker.ui.search import loaded_hits, search_providers
-
-        loaded = [
-            (fqme, _loaded_hit(entry.picture))
-            for fqme, entry in self._entries.items()
-            if entry.picture
-        ]
-        session.send(loaded_hits(request.id, request.text, loaded))
-        await self._joined.wait()
-        await search_providers(request, session.send, _providers())
-
-    # ---- markets
-
-    async def picture(self, fqme: str) -> Picture:
-        """
-        Return the picture of a market, starting its feed the first time.
-
-        Raises:
-          SymbolNotFound: the broker has no such market.
-          PikerError: `MARKETS_MAX` are open, or the text is no address.
-        """
-        entry = self._entries.get(fqme)
-        if entry is None:
-            entry = self._start(fqme)
-        await entry.settled.wait()
-        if entry.refusal:
-            raise entry.refusal
-        assert entry.picture is not None
-        return entry.picture
-
-    def _start(self, fqme: str) -> _Entry:
-        try:
-            broker = unpack_fqme(fqme)[0]
-        except ValueError as err:
-            raise SymbolNotFound(str(err)) from None
-        if broker not in __brokers__:
-            raise SymbolNotFound(f"no broker is named {broker!r}", broker=broker)
-        if len(self._entries) >= MARKETS_MAX:
-            raise PikerError(f"{MARKETS_MAX} markets are open in this chart; start another one.")
-        entry = self._entries[fqme] = _Entry()
-        assert self._nursery is not None
-        self._nursery.start_soon(self._keep, fqme, entry)
-        return entry
-
-    async def _keep(self, fqme: str, entry: _Entry) -> None:
-        from piker.ui.source import Source
-
-        async def on_ready(picture: Picture) -> None:
-            entry.picture = picture
-            entry.settled.set()
-
-        def on_trouble(text: str) -> None:
-            self.say(text)
-
-        try:
-            await Source(fqme, lambda: self.dots, on_trouble).run(on_ready)
-        except SymbolNotFound as err:
-            entry.refusal = err
-            entry.settled.set()
-            self._entries.pop(fqme, None)
-
-
-def sentence(fqme: str, err: SymbolNotFound) -> str:
-    """Return what is said about a market that does not exist."""
-    closest = f" Closest: {', '.join(err.matches)}." if err.matches else f" {err}"
-    return f'No market "{fqme}".{closest}'
-
-
-def _loaded_hit(picture: Picture) -> Hit:
-    last, opened = float(picture.l1[0]), float(picture.l1[7])
-    is_known = last == last and opened == opened and opened > 0
-    return Hit(
-        picture.facts.fqme,
-        f"{picture.facts.name}, {picture.facts.venue}",
-        last if last == last else None,
-        last / opened - 1 if is_known else None,
-    )
-
-
-def _providers() -> dict[str, Callable[[str], Any]]:
-    from piker.data.feed import install_datad_search
-
-    def provider(broker: str) -> Callable[[str], Any]:
-        async def search(text: str) -> list[dict[str, Any]]:
-            async with install_datad_search(broker) as ask:
-                return await ask(text)
-
-        return search
-
-    return {broker: provider(broker) for broker in __brokers__}
 
 
 async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
@@ -259,35 +38,32 @@ async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
       SymbolNotFound: one of the asked markets does not exist; holds the closest names.
       ServiceUnavailable: no `pikerd` can be started.
     """
-    chart = Chart(options)
+    desk = Desk(options)
     is_debug = options.is_debug or options.snapshot is not None
-    async with open_page_server(chart, port=options.port, is_debug=is_debug) as edge:
+    async with open_page_server(desk, port=options.port, is_debug=is_debug) as edge:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
             if options.snapshot is None:
-                from piker.ui.opener import offer_page
-
                 title = " ".join(options.fqmes) or "piker"
                 nursery.start_soon(offer_page, edge, title, options.opens_browser, announce)
-            await _serve_run(chart, edge, options, announce)
+            await _serve_run(desk, edge, options, announce)
             nursery.cancel_scope.cancel()
 
 
 async def _serve_run(
-    chart: Chart, edge: PageServer, options: Options, announce: Callable[[str], None]
+    desk: Desk, edge: PageServer, options: Options, announce: Callable[[str], None]
 ) -> None:
-    is_private = False
     async with trio.open_nursery() as nursery:
         # half a second of imports, while another process boots
         nursery.start_soon(trio.to_thread.run_sync, import_module, "piker.ui.source")
-        is_private = await _find_or_start(options)
-        chart.say("Joining pikerd…")
+        await ensure_pikerd(options.venues, None, options.loglevel)
+        desk.say("Joining pikerd…")
     async with open_piker_runtime("chart", venues=options.venues, loglevel=options.loglevel):
         async with trio.open_nursery() as nursery:
-            chart.join_run(nursery)
-            nursery.start_soon(chart.watch_tree, is_private)
+            desk.join_run(nursery)
+            nursery.start_soon(desk.watch_tree, _is_private_run())
             for fqme in options.fqmes:
-                nursery.start_soon(_demand, chart, fqme)
+                nursery.start_soon(_demand, desk, fqme)
             if options.snapshot is not None:
                 from piker.ui.snapshot import take_snapshot
 
@@ -296,10 +72,10 @@ async def _serve_run(
                 nursery.cancel_scope.cancel()
 
 
-async def _demand(chart: Chart, fqme: str) -> None:
-    """Open a market that was asked for on the command line: without it there is no chart."""
+async def _demand(desk: Desk, fqme: str) -> None:
+    """Open a market that was asked for on the command line: without it there is no desk."""
     try:
-        picture = await chart.picture(fqme)
+        picture = await desk.picture(fqme)
     except SymbolNotFound as err:
         await trio.sleep(FAREWELL_S)
         raise SymbolNotFound(sentence(fqme, err), broker=err.broker) from None
@@ -307,14 +83,13 @@ async def _demand(chart: Chart, fqme: str) -> None:
         log.info("market %s is of the LOCAL venue %s", fqme, picture.facts.venue_name)
 
 
-async def _find_or_start(options: Options) -> bool:
-    """Make sure that a `pikerd` runs; return whether it is one that we started."""
+def _is_private_run() -> bool:
+    """Whether the run's `pikerd` is one that was started for a client, so that we may again."""
     try:
-        await probe_pikerd(find_run())
-    except ServiceUnavailable:
-        await ensure_pikerd(options.venues, None, options.loglevel)
-        return True
-    return False
+        said = msgspec.json.decode((config.run_dir() / "run.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    return bool(said.get("private"))
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -52,7 +52,8 @@ def chart(
     if snapshot:
         check_target(snapshot)
         find_browser()
-    from piker.ui._app import Options, run_chart
+    from piker.ui._app import run_chart
+    from piker.ui.desk import Options
 
     broker = wanted[0].rpartition(".")[2] if wanted else "binance"
     options = Options(

@@ -1,7 +1,7 @@
 """
 The page's edge: fixed files over HTTP, one WebSocket per tab, nothing without the door's consent.
 
-Reading order: `Desk` (what the edge asks of the chart), `load_page`, `PageServer`. Every answer
+Reading order: `Answers` (what the edge asks of the chart), `load_page`, `PageServer`. Every answer
 carries the door's headers; a request is looked up in a table made at start, never on disk. It
 must never hold market data: `Session` says what to send, this module writes it.
 """
@@ -52,7 +52,7 @@ _BAD_CODE: Final = (
 )
 
 
-class Desk(Protocol):
+class Answers(Protocol):
     """What the edge asks of the chart; each call runs in a task of the connection."""
 
     def welcome(self) -> Welcome:
@@ -101,7 +101,7 @@ def load_page(is_debug: bool = False) -> dict[str, PageFile]:
 class PageServer:
     """The edge of one chart process: the door, the files and the connected pages."""
 
-    def __init__(self, server: Server | None, desk: Desk, page: dict[str, PageFile]) -> None:
+    def __init__(self, server: Server | None, desk: Answers, page: dict[str, PageFile]) -> None:
         self.door = Door(lambda: f"{clock.rng().getrandbits(128):032x}")
         self._server = server
         self._desk = desk
@@ -264,7 +264,7 @@ def _plain(status: int, text: str, more: tuple[tuple[str, str], ...] = ()) -> Re
 
 @asynccontextmanager
 async def open_page_server(
-    desk: Desk, *, port: int = 0, is_debug: bool = False
+    desk: Answers, *, port: int = 0, is_debug: bool = False
 ) -> AsyncIterator[PageServer]:
     """
     Serve the page on 127.0.0.1 while the block runs; `port` 0 is a free one.

@@ -18,21 +18,9 @@ import numpy as np
 
 from piker.errors import PikerError
 from piker.ui import frames, messages
+from piker.ui.channel import Channel, Wanted, merged_answer
 from piker.ui.ladder import RUNGS, view_level
-from piker.ui.messages import (
-    Ack,
-    Answer,
-    Close,
-    Done,
-    Err,
-    Gap,
-    Live,
-    Open,
-    Pong,
-    Request,
-    Vis,
-    Want,
-)
+from piker.ui.messages import Answer, Close, Err, Gap, Live, Open, Request, Want
 from piker.ui.picture import Change, HistoryChanged, Picture, Renewed, TailMoved
 
 CREDITS: Final = 2  # newest-value frames under way: one on the wire, one being painted
@@ -49,34 +37,6 @@ class SessionOver(PikerError):
         self.code = code
 
 
-class _Wanted(msgspec.Struct):
-    """What is left of one `want`."""
-
-    id: int
-    rung: int
-    keys: deque[int]
-    sent: int = 0
-    missing: list[int] = []
-
-
-class _Channel:
-    """One followed market of one page."""
-
-    def __init__(self, chan: int, fqme: str) -> None:
-        self.chan = chan
-        self.fqme = fqme
-        self.picture: Picture | None = None
-        self.listener: Callable[[Change], None] | None = None
-        self.rungs: list[int] = []
-        self.wants: dict[int, _Wanted] = {}  # by rung
-        self.since = np.inf  # rows from here on may differ from what the page has
-        self.unacked: dict[int, float] = {}  # seq of a sent TAIL -> its `since`
-        self.is_dirty = False
-        self.has_ticks = False
-        self.ticks_sent = 0
-        self.owes_ticks = False
-
-
 class Session:
     """The protocol of one page; `wake` is called when there is something to write."""
 
@@ -84,7 +44,7 @@ class Session:
         self.wake = wake
         self.have: dict[str, tuple[int, int]] = {}
         self.is_hidden = False
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._control: deque[Answer] = deque()
         self._credits = CREDITS
         self._seq = 0
@@ -114,16 +74,16 @@ class Session:
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise SessionOver(4400, f"message: {err}") from None
         match request:
-            case Ack(seq):
+            case messages.Ack(seq):
                 self._take_ack(seq, now)
             case Want():
                 self._take_want(request)
             case Live():
                 self._take_live(request)
-            case Vis(hidden):
+            case messages.Vis(hidden):
                 self._take_vis(hidden)
             case messages.Ping(t):
-                self.send(Pong(t, clock_now))
+                self.send(messages.Pong(t, clock_now))
             case Close(chan):
                 self._close(chan)
                 return request
@@ -140,7 +100,7 @@ class Session:
             text = f"{fqme}: {CHANNELS_MAX} markets are open on this page, close one first."
             self.send(Err("open", "bad_request", text, chan))
             return False
-        self._channels[chan] = _Channel(chan, fqme)
+        self._channels[chan] = Channel(chan, fqme)
         return True
 
     def _close(self, chan: int) -> None:
@@ -171,11 +131,10 @@ class Session:
         rung = view_level(want.period, want.t0, want.t1, want.px)
         if older := channel.wants.pop(rung, None):
             self._finish(channel, older)
-        channel.wants[rung] = _Wanted(want.id, rung, deque(want.ks))
+        channel.wants[rung] = Wanted(want.id, rung, deque(want.ks))
 
-    def _finish(self, channel: _Channel, want: _Wanted) -> None:
-        done = Done(channel.chan, want.id, want.rung, want.sent, want.missing)
-        self.send(done)
+    def _finish(self, channel: Channel, want: Wanted) -> None:
+        self.send(messages.Done(channel.chan, want.id, want.rung, want.sent, want.missing))
 
     def _take_live(self, live: Live) -> None:
         channel = self._channels.get(live.chan)
@@ -220,7 +179,7 @@ class Session:
         self._close(chan)
         self.send(err)
 
-    def _on_change(self, channel: _Channel, picture: Picture, change: Change) -> None:
+    def _on_change(self, channel: Channel, picture: Picture, change: Change) -> None:
         match change:
             case TailMoved(since):
                 channel.since = min(channel.since, since)
@@ -245,7 +204,7 @@ class Session:
     def send(self, answer: Answer) -> None:
         """Queue a control message; one that waits and says less of the same thing is replaced."""
         for i, waiting in enumerate(self._control):
-            if merged := _merged(waiting, answer):
+            if merged := merged_answer(waiting, answer):
                 self._control[i] = merged
                 return
         self._control.append(answer)
@@ -292,7 +251,7 @@ class Session:
         self._seq += 1
         return self._seq
 
-    def _tail(self, channel: _Channel, picture: Picture, now: float, clock_now: float) -> bytes:
+    def _tail(self, channel: Channel, picture: Picture, now: float, clock_now: float) -> bytes:
         since = min((channel.since, *channel.unacked.values()))
         seq = self._next_seq()
         channel.unacked[seq] = channel.since
@@ -308,7 +267,7 @@ class Session:
             sent_at=clock_now,
         )  # fmt: skip
 
-    def _ticks(self, channel: _Channel, clock_now: float) -> bytes:
+    def _ticks(self, channel: Channel, clock_now: float) -> bytes:
         picture = channel.picture
         assert picture is not None
         channel.owes_ticks = False
@@ -319,7 +278,7 @@ class Session:
             gen=picture.gen, ver=picture.ver, sent_at=clock_now, lost=lost,
         )  # fmt: skip
 
-    def _block(self, channel: _Channel) -> str | bytes | None:
+    def _block(self, channel: Channel) -> str | bytes | None:
         rung, want = next(iter(channel.wants.items()))
         picture = channel.picture
         while want.keys:
@@ -336,17 +295,3 @@ class Session:
         del channel.wants[rung]
         self._finish(channel, want)
         return messages.pack_answer(self._control.popleft())
-
-
-def _merged(waiting: Answer, answer: Answer) -> Answer | None:
-    """Return the one message that says both, None when both must be sent."""
-    match waiting, answer:
-        case messages.Status(), messages.Status() if waiting.chan == answer.chan:
-            return answer
-        case messages.Load(), messages.Load():
-            same = (waiting.chan, waiting.period) == (answer.chan, answer.period)
-            return answer if same else None
-        case messages.Dirty(), messages.Dirty() if waiting.chan == answer.chan:
-            t0, t1 = min(waiting.t0, answer.t0), max(waiting.t1, answer.t1)
-            return msgspec.structs.replace(answer, t0=t0, t1=t1)
-    return None

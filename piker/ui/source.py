@@ -18,7 +18,7 @@ import trio
 
 from piker import clock
 from piker.data.feed import Flume, open_feed
-from piker.errors import ConnectionLost, ServiceUnavailable
+from piker.errors import PikerError, SymbolNotFound
 from piker.log import get_logger
 from piker.model.bars import FILLED, PARTIAL
 from piker.model.ticks import FEED_DOWN, TAKER_SELL, TRADE
@@ -59,6 +59,11 @@ def known_columns(rows: np.ndarray) -> np.ndarray:
     return bars_to_columns(rows[~unknown] if unknown.any() else rows)
 
 
+def first_leaf(err: BaseException) -> BaseException:
+    """Return the first single error of a group, or the error itself."""
+    return first_leaf(err.exceptions[0]) if isinstance(err, BaseExceptionGroup) else err
+
+
 class Source:
     """The tasks that keep one market's picture; `picture` is there once the feed was attached."""
 
@@ -89,21 +94,27 @@ class Source:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_status)
             while True:
+                refusal = None
                 try:
                     async with open_feed([self.fqme], start_stream=False) as feed:
                         delay_s = _RETRY_MIN_S
                         await self._follow(next(iter(feed.flumes.values())), on_ready)
-                except* (ConnectionLost, ServiceUnavailable) as err:
-                    self._take_loss(err, delay_s)
+                except* PikerError as group:
+                    refusal = self._take_loss(first_leaf(group), delay_s)
+                if refusal:
+                    raise refusal
                 await trio.sleep(clock.jitter(delay_s))
                 delay_s = min(delay_s * 1.6, _RETRY_MAX_S)
 
-    def _take_loss(self, err: BaseExceptionGroup[Exception], delay_s: float) -> None:
-        cause = str(err.exceptions[0])
-        log.warning("feed lost market=%s cause=%s", self.fqme, cause)
-        self._lost = {"state": FEED_DOWN, "cause": cause, "retry_in_s": delay_s}
+    def _take_loss(self, err: BaseException, delay_s: float) -> SymbolNotFound | None:
+        """Remember why there is no feed; return the error when trying again cannot help."""
+        if isinstance(err, SymbolNotFound):
+            return err
+        log.warning("feed lost market=%s cause=%s", self.fqme, err)
+        self._lost = {"state": FEED_DOWN, "cause": str(err), "retry_in_s": delay_s}
         if self.picture is None:
-            self._on_trouble(cause)
+            self._on_trouble(str(err))
+        return None
 
     async def _follow(self, flume: Flume, on_ready: Callable[[Picture], Awaitable[None]]) -> None:
         self._flume = flume
@@ -118,10 +129,8 @@ class Source:
             else:
                 self._renew(self.picture)
             async with trio.open_nursery() as nursery:
-                ranges: dict[int, tuple[float, float]] = {60: (0.0, self._ring_start(60))}
-                changed = trio.Event()
-                changed.set()
-                repair = _Repair(ranges, changed)
+                repair = _Repair()
+                repair.add(60, 0.0, self._ring_start(60))  # older bars: storage has them
                 nursery.start_soon(self._watch_events, self.picture, events, repair)
                 nursery.start_soon(self._repair, self.picture, repair)
                 nursery.start_soon(self._trim, self.picture)
@@ -140,16 +149,9 @@ class Source:
                 self._latency.add(trio.current_time(), (now - self._received_s) / clock.speed())
             if len(trades):
                 sold = (trades["flags"] & TAKER_SELL) != 0
-                picture.add_ticks(
-                    np.array(
-                        (
-                            trades["time_venue_ns"] / clock.NS,
-                            trades["price"],
-                            trades["size"],
-                            TRADE + 256 * sold,
-                        )
-                    )
-                )
+                times = trades["time_venue_ns"] / clock.NS
+                flags = TRADE + 256 * sold
+                picture.add_ticks(np.array((times, trades["price"], trades["size"], flags)))
             for period in picture.series:
                 self._take_newest(picture, period)
             self._take_l1(picture)
@@ -210,15 +212,8 @@ class Source:
                     picture.loads[load.period] = load
                     picture.publish(load)
                 case "gap":
-                    picture.add_gap(
-                        Gap(
-                            float(message["t0"]),
-                            float(message["t1"]),
-                            message["kind"],
-                            int(message["n"]),
-                            bool(message["filled"]),
-                        )
-                    )
+                    t0, t1, n = float(message["t0"]), float(message["t1"]), int(message["n"])
+                    picture.add_gap(Gap(t0, t1, message["kind"], n, bool(message["filled"])))
                 case "reattached":
                     self._renew(picture)
                     self._publish_status()
@@ -278,9 +273,9 @@ class Source:
 class _Repair:
     """Ranges per period that have to be read again; what is added meanwhile is joined."""
 
-    def __init__(self, ranges: dict[int, tuple[float, float]], changed: trio.Event) -> None:
-        self._ranges = ranges
-        self._changed = changed
+    def __init__(self) -> None:
+        self._ranges: dict[int, tuple[float, float]] = {}
+        self._changed = trio.Event()
 
     def add(self, period: int, t0: float, t1: float) -> None:
         """Join [t0, t1) to what is due."""
