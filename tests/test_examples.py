@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,20 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_pages_show_no_python_that_is_not_an_example(page: Path) -> None:
     shown = [kind for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))]
     assert "python" not in shown
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    from piker.config import Settings
+
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    missing = [
+        f"[{section}] {field.name}"
+        for section, kind in sections.items()
+        for field in msgspec.structs.fields(kind)
+        if f"`{field.name}`" not in page and f"`[{section}.{field.name}]`" not in page
+    ]
+    assert not missing
 
 
 def test_every_command_of_the_reference_exists() -> None:
