@@ -27,6 +27,7 @@ from piker.web.budget import parse_retry_after
 MESSAGE_MAX = 1 << 20  # the largest market message seen is a few kB; a book of 5000 levels 300 kB
 READ_SIZE = 1 << 16
 OPEN_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -100,9 +101,12 @@ class WsLink:
         """Write what the protocol has queued; raises ConnectionLost."""
         async with self._sending:
             try:
-                for data in self._proto.data_to_send():
-                    if data:  # an empty one asks for a half-close, which the final close is too
-                        await self._stream.send_all(data)
+                with trio.fail_after(SEND_TIMEOUT_S):
+                    for data in self._proto.data_to_send():
+                        if data:  # an empty one asks for a half-close: the final close is one
+                            await self._stream.send_all(data)
+            except trio.TooSlowError as err:
+                raise ConnectionLost(f"{self.host} takes nothing any more") from err
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as err:
                 raise ConnectionLost(f"{self.host} dropped the connection") from err
 

@@ -62,7 +62,9 @@ def missing_eps(mod: ModuleType, kind: str) -> list[str]:
     return [name for name in _eps[kind] if name not in defined]
 
 
-def validate_backend(mod: ModuleType, syms: Sequence[str], init_msgs: Sequence[FeedInit]) -> FeedInit:
+def validate_backend(
+    mod: ModuleType, syms: Sequence[str], init_msgs: Sequence[FeedInit]
+) -> FeedInit:
     """
     Return the one `FeedInit` that backend `mod` sent for the requested `syms`.
 
@@ -90,11 +92,13 @@ def validate_backend(mod: ModuleType, syms: Sequence[str], init_msgs: Sequence[F
 
 
 def _check_market(broker: str, syms: Sequence[str], mkt: MktPair) -> None:
-    if not mkt.type_key or mkt.type_key == "UNKNOWN":
+    if mkt.type_key.lower() in ("", "unknown"):
         raise FeedInitializationError(f"{mkt.fqme}: asset type was unknown, expected a known one")
     if not isinstance(mkt.src, Asset):
         log.warning("%s: src was %r, expected an Asset", mkt.fqme, mkt.src)
     asked = [sym.lower().removesuffix(f".{broker}") for sym in syms]
     names = (mkt.bs_fqme, mkt.key, mkt.bs_mktid.lower())
     if not any(name in names or name in mkt.fqme for name in asked):
-        raise FeedInitializationError(f"{broker}: feed serves {mkt.fqme}, expected {', '.join(syms)}")
+        raise FeedInitializationError(
+            f"{broker}: feed serves {mkt.fqme}, expected {', '.join(syms)}"
+        )

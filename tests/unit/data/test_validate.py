@@ -6,6 +6,7 @@ from decimal import Decimal
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from piker.brokers import get_brokermod, iter_brokermods
@@ -82,23 +83,10 @@ def test_a_feed_of_another_market_is_refused() -> None:
 
 
 def test_a_market_of_unknown_kind_is_refused() -> None:
-    mkt = MktPair.from_fqme("btcusdt.spot.some", "0.01", "1", "BTCUSDT")
-    with pytest.raises(FeedInitializationError, match="asset type"):
-        validate_backend(
-            backend(),
-            ["btcusdt.spot.some"],
-            [
-                FeedInit(
-                    MktPair(
-                        dst="btc",
-                        price_tick=mkt.price_tick,
-                        size_tick=mkt.size_tick,
-                        bs_mktid="x",
-                        broker="some",
-                    )
-                )
-            ],
-        )
+    guessed = MktPair.from_fqme("btcusdt.spot.some", "0.01", "1", "BTCUSDT")
+    for mkt in (guessed, msgspec.structs.replace(guessed, dst="btc")):
+        with pytest.raises(FeedInitializationError, match="asset type"):
+            validate_backend(backend(), ["btcusdt.spot.some"], [FeedInit(mkt)])
 
 
 @pytest.mark.parametrize(
