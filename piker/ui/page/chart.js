@@ -30,7 +30,6 @@ export class Chart {
     this.size = null;
     this.scene = null;
     this.fit = 'exact';
-    this.seen = 0;
     this.stamp = 0;
     this.listen = (kind, data, market) => this.heard(kind, data, market);
     this.build();
@@ -148,12 +147,9 @@ export class Chart {
     this.page.onTail(this);
   }
 
-  /** A bar began: following moves on by its slots, else it is counted. */
+  /** A bar began: following moves on by its slots, but never under a held button. */
   rollOver() {
-    const last = this.lastSlot;
-    if (this.view.follow && !this.holding) V.advance(this.view, last);
-    else if (this.seen && last > this.seen) this.unseen = (this.unseen || 0) + last - this.seen;
-    this.seen = last;
+    if (this.view.follow && !this.holding) V.advance(this.view, this.lastSlot);
     if (this.fit !== 'exact') this.fit = 'bar';
   }
 

@@ -88,7 +88,6 @@ export class Intents {
   reset() {
     this.halt();
     V.reset(this.view, this.chart.cssW, this.chart.lastSlot);
-    this.chart.unseen = 0;
     this.changed(false);
   }
 
@@ -105,7 +104,6 @@ export class Intents {
   now() {
     this.halt();
     V.toNow(this.view, this.chart.cssW, this.chart.lastSlot);
-    this.chart.unseen = 0;
     this.changed(false);
   }
 

@@ -56,7 +56,7 @@ class Page {
     this.header = new Header(byId('header'), byId('thumb'), { search: () => this.actions.run('search'),
       help: () => this.actions.run('help'), details: () => this.details.toggle(this.focused),
       period: (period) => this.focused.intents.setPeriod(period) });
-    this.layout = new Layout(byId('charts'), (index, like) => this.makeChart(like), (chart) => this.onWords(chart));
+    this.layout = new Layout(byId('charts'), (like) => this.makeChart(like), (chart) => this.onWords(chart));
     this.layout.onDpr = () => this.theme.apply();
     this.layout.set('one');
     matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => this.retheme());

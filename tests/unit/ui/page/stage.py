@@ -102,7 +102,10 @@ class Stage:
 
     def facts(self) -> dict[str, Any]:
         """Return what the page says of itself, after the next paint."""
-        return self.page.evaluate("piker.debug.painted().then(() => piker.debug.facts())")
+        facts: dict[str, Any] = self.page.evaluate(
+            "piker.debug.painted().then(() => piker.debug.facts())"
+        )
+        return facts
 
     def js(self, script: str, argument: Any = None) -> Any:
         """Return what a script yields in the page."""
