@@ -95,11 +95,13 @@ def setup_actor_logging(
     file_bytes: int = 5_000_000,
     files: int = 3,
     console: bool = True,
+    console_level: str | None = None,
 ) -> None:
     """
     Give this process its handlers; a second call changes the level only.
 
     `level` None keeps the level that is set (`info` at first). `folder` None: no file.
+    `console_level`: what the console shows at least, when that is less than what is logged.
     """
     global _is_set_up
     root = logging.getLogger("piker")
@@ -114,6 +116,7 @@ def setup_actor_logging(
         handler = logging.StreamHandler(stream)
         fmt = FORMAT.format(actor=actor_name, pid=os.getpid())
         handler.setFormatter(_Console(fmt, stream.isatty()))
+        handler.setLevel((console_level or "debug").upper())
         root.addHandler(handler)
     if folder is not None:
         _attach(ActorFile(folder / file_name(actor_name), file_bytes, files), actor_name)

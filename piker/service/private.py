@@ -19,7 +19,7 @@ from piker import config
 from piker.clock import ClockSpec
 from piker.errors import ConfigError, ServiceUnavailable
 from piker.log import file_name
-from piker.service._actor_runtime import check_venues, find_run
+from piker.service._client import check_venues, find_run
 from piker.service._lifeline import PARENT_ENV, ROOT_ENV
 from piker.service._registry import Address, probe
 from piker.service._run_file import read_run
