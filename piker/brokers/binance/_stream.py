@@ -36,16 +36,21 @@ class TradeSequence:
     """
     Which trades are news, by id and time.
 
-    A repeated or older trade is not. An id that jumps far, or that begins again lower at a later
-    time (a venue started anew), is believed when the next trade follows it.
+    A repeated or older trade is not. An id that jumps far on one connection, or that begins again
+    lower at a later time (a venue started anew), is believed when the next trade follows it.
     """
 
     def __init__(self) -> None:
         self._tid = -1
         self._time_ns = 0
         self._doubtful_tid = -1
+        self._may_jump = True
         self.repeated = 0
         self.gaps = 0
+
+    def reconnected(self) -> None:
+        """Expect a jump: trades went on while nobody listened."""
+        self._may_jump = True
 
     def is_news(self, trade: Trade) -> bool:
         """
@@ -60,11 +65,13 @@ class TradeSequence:
                 self.repeated += 1
                 return False
             is_confirmed = trade.tid == self._doubtful_tid + 1
-            if not (0 < step <= TID_JUMP_MAX or is_confirmed):
+            is_near = step > 0 and (self._may_jump or step <= TID_JUMP_MAX)
+            if not (is_near or is_confirmed):
                 self._doubtful_tid = trade.tid
                 raise BadPayload(f"binance: trade {trade.tid} after trade {self._tid}")
             self.gaps += 1
         self._tid, self._time_ns, self._doubtful_tid = trade.tid, trade.time_venue_ns, -1
+        self._may_jump = False
         return True
 
 
@@ -100,6 +107,7 @@ class StreamParser:
     def reconnected(self) -> None:
         """Begin a new connection: the book starts over, trade ids go on."""
         self._book.reset()
+        self._trades.reconnected()
         self.refusal = ""
         self.is_ending = False
         self.rejected_in_a_row = 0

@@ -39,9 +39,6 @@ log = get_logger(__name__)
 REJECTED_MAX = 50  # unreadable messages in a row: the stream itself is broken
 PROBE_TIMEOUT_S = 5.0
 REFUSAL_WAIT_S = 5.0
-SEARCH_PAUSE_S = 0.06
-
-_search_conf = {"pause_period": SEARCH_PAUSE_S}
 
 GetHist = Callable[..., Awaitable[tuple[np.ndarray, datetime, datetime]]]
 
