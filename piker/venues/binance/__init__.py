@@ -26,7 +26,8 @@ from piker.venues._synthetic import HISTORY_MS, SyntheticSource, first_start_ms
 from piker.venues._tape import Tape, load_tape
 from piker.venues._time import PacedClock, VenueClock
 from piker.venues.binance._edge import Edge
-from piker.venues.binance._exchange import Exchange, Market, SyntheticPlayer, TapePlayer
+from piker.venues.binance._exchange import Exchange, Market
+from piker.venues.binance._players import SyntheticPlayer, TapePlayer
 from piker.venues.binance._streams import Hub
 from piker.web.server import open_server
 
