@@ -287,6 +287,17 @@ async def test_an_announced_shutdown_is_followed_by_a_new_connection(
         assert len(script.subscribed) == 2
 
 
+@pytest.mark.parametrize("path", ["/api/v3/exchangeInfo", "/api/v3/ticker/bookTicker"])
+async def test_a_venue_that_sends_pages_at_the_start_is_tried_again(
+    script: ScriptedBinance, path: str
+) -> None:
+    script.answers[path] = HTML
+    send, _ = trio.open_memory_channel[Any](1)
+    with pytest.raises(ConnectionLost, match="a web page instead of JSON") as caught:
+        await binance.stream_quotes(send, ["btcusdt"], trio.Event())
+    assert caught.value.is_transient
+
+
 async def test_two_symbols_are_refused(script: ScriptedBinance) -> None:
     send, _ = trio.open_memory_channel[Any](1)
     with pytest.raises(ValueError, match="expected 1"):

@@ -9,8 +9,8 @@ and is left out. `@bookTicker` carries no time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from piker.brokers.binance.api import INTERVALS, ROWS_MAX, Client, get_client
 from piker.config import settings
 from piker.data._web_bs import Backoff, Batch, LinkState, NoBsWs, WsStats, open_autorecon_ws
 from piker.data.validate import FeedInit
-from piker.errors import DataUnavailable, NoData, PikerError
+from piker.errors import BadPayload, ConnectionLost, DataUnavailable, NoData, PikerError
 from piker.log import get_logger
 from piker.model.bars import empty_bars
 from piker.model.feed import Event, FeedState, Quote, Trade
@@ -87,9 +87,11 @@ async def stream_quotes(
     if len(symbols) != 1:
         raise ValueError(f"binance: stream_quotes got {len(symbols)} symbols, expected 1")
     async with get_client() as client:
-        pair = await client.find_pair(symbols[0])
+        with try_again_later():
+            pair = await client.find_pair(symbols[0])
+            first = await first_quote(client, pair)
         mkt = _symbols.make_market(pair)
-        task_status.started(([FeedInit(mkt)], await first_quote(client, pair)))
+        task_status.started(([FeedInit(mkt)], first))
         if not pair.is_trading:
             feed_is_live.set()
         live = _LiveMarket(client, pair, send_chan, feed_is_live)
@@ -98,6 +100,15 @@ async def stream_quotes(
             await live.run()
         finally:
             _live_markets().pop(mkt.bs_fqme, None)
+
+
+@contextmanager
+def try_again_later() -> Iterator[None]:
+    """Turn rubbish from the venue, already asked several times, into a connection to be retried."""
+    try:
+        yield
+    except BadPayload as err:
+        raise ConnectionLost(str(err)) from err
 
 
 async def first_quote(client: Client, pair: _symbols.Pair) -> dict[str, Any]:
@@ -255,16 +266,18 @@ async def open_history_client(mkt: MktPair) -> AsyncIterator[tuple[GetHist, dict
         async def get_hist(
             timeframe: float, end_dt: datetime | None = None, start_dt: datetime | None = None
         ) -> tuple[np.ndarray, datetime, datetime]:
-            return await _get_frame(client, symbol, timeframe, end_dt, start_dt)
+            with try_again_later():
+                return await _get_frame(client, symbol, timeframe, end_dt, start_dt)
 
         async def get_trades(
             first_id: int | None, last_id: int, start_ns: int | None = None
         ) -> list[Trade]:
-            if first_id is None:
-                first_id = await client.first_trade_id(symbol, start_ns or 0)
-            if first_id is None or first_id > last_id:
-                return []
-            return await client.trades(symbol, first_id, last_id)
+            with try_again_later():
+                if first_id is None:
+                    first_id = await client.first_trade_id(symbol, start_ns or 0)
+                if first_id is None or first_id > last_id:
+                    return []
+                return await client.trades(symbol, first_id, last_id)
 
         yield (
             get_hist,
