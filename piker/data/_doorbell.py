@@ -33,7 +33,9 @@ READERS_MAX = 256  # bells of one actor; each costs two file descriptors and a t
 KEY_BYTES_MAX = 256
 HANDSHAKE_S = 2.0
 RECHECK_S = 1.0
-_OK, _FULL = b"k", b"f"
+ACCEPT_AGAIN_S = 0.01
+BIND_AGAIN_S, BIND_TRIES = 0.05, 60  # three seconds: longer than an actor takes to end
+_OK = b"k"
 
 _barrier = threading.Lock()
 
@@ -132,20 +134,38 @@ class DoorbellServer:
         return DoorbellStats(self._readers, rung, self._refused)
 
     async def run(self, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; starts when readers can connect, with the address as its value."""
+        """
+        Serve until cancelled; starts when readers can connect, with the address as its value.
+
+        Raises:
+          OSError: another process keeps the address, which only a predecessor that hangs can.
+        """
         with socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         ) as listener:
-            listener.bind(_sockaddr(self.address))
+            await self._bind(listener)
             listener.listen(64)
             async with trio.open_nursery() as nursery:
                 task_status.started(self.address)
                 while True:
                     await trio.lowlevel.wait_readable(listener)
-                    with suppress(BlockingIOError, ConnectionError):
+                    try:
                         peer, _ = listener.accept()
-                        peer.setblocking(False)
-                        nursery.start_soon(self._serve, peer)
+                    except OSError:  # it left again, or no descriptor is free just now
+                        await trio.sleep(ACCEPT_AGAIN_S)
+                        continue
+                    peer.setblocking(False)
+                    nursery.start_soon(self._serve, peer)
+
+    async def _bind(self, listener: socket.socket) -> None:
+        """Take the address; a predecessor that is ending has it for a moment."""
+        for attempt in range(BIND_TRIES):
+            try:
+                return listener.bind(_sockaddr(self.address))
+            except OSError:
+                if attempt == BIND_TRIES - 1:
+                    raise
+                await trio.sleep(BIND_AGAIN_S)
 
     async def _serve(self, peer: socket.socket) -> None:
         """Give one reader its bell and keep it until that reader is gone."""
@@ -164,32 +184,47 @@ class DoorbellServer:
                 if key not in self._bells:
                     self._refused += 1
                     return
-                await self._lend(peer, self._bells[key])
+                try:
+                    bell = _make_bell(peer)
+                except OSError:  # no descriptor is free, or the peer left
+                    self._refused += 1
+                    return
+                await _lend(peer, bell, self._bells[key])
             finally:
                 self._readers -= 1
 
-    async def _lend(self, peer: socket.socket, bells: Bells) -> None:
-        eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+def _make_bell(peer: socket.socket) -> _Bell:
+    """Make a bell and pass its eventfd and its page to `peer`."""
+    eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
         memory_fd = os.memfd_create("piker-doorbell", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        os.close(eventfd)
+        raise
+    try:
+        os.ftruncate(memory_fd, PAGE)
+        # A page that its reader could cut would be a SIGBUS here.
+        fcntl(memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+        bell = _Bell(eventfd, memory_fd)
         try:
-            os.ftruncate(memory_fd, PAGE)
-            # A page that its reader could cut would be a SIGBUS here.
-            fcntl(memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-            bell = _Bell(eventfd, memory_fd)
-            bells._bells.append(bell)
-            try:
-                socket.send_fds(peer, [_OK], [eventfd, memory_fd])
-            except OSError:
-                bells._bells.remove(bell)
-                bell.close()
-                return
-        finally:
-            os.close(memory_fd)
-        try:
-            await trio.lowlevel.wait_readable(peer)  # nothing more is ever sent: its end
-        finally:
-            bells._bells.remove(bell)
+            socket.send_fds(peer, [_OK], [eventfd, memory_fd])
+        except OSError:
             bell.close()
+            raise
+        return bell
+    finally:
+        os.close(memory_fd)
+
+
+async def _lend(peer: socket.socket, bell: _Bell, bells: Bells) -> None:
+    """Keep `bell` among those that ring until its reader is gone."""
+    bells._bells.append(bell)
+    try:
+        await trio.lowlevel.wait_readable(peer)  # nothing more is ever sent: its end
+    finally:
+        bells._bells.remove(bell)
+        bell.close()
 
 
 class Doorbell:

@@ -193,6 +193,45 @@ async def test_peer_that_says_nothing_or_rubbish_costs_nothing(
             pass
 
 
+async def test_no_free_descriptor_refuses_a_reader_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    async with serving() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "memfd_create", refuse)
+            with pytest.raises(ConnectionLost):
+                async with open_doorbell(server.address, KEY):
+                    pass
+        async with open_doorbell(server.address, KEY):
+            assert server.statistics().refused == 1
+
+
+async def test_successor_takes_the_address_as_soon_as_it_is_free() -> None:
+    async with serving() as server:
+        successor = DoorbellServer(server.address.split(".")[1], "datad.x")
+        successor.bell(KEY)
+        async with trio.open_nursery() as nursery:
+            started = trio.Event()
+
+            async def succeed() -> None:
+                await nursery.start(successor.run)
+                started.set()
+
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as holder:
+                successor.address += ".next"
+                holder.bind(b"\0" + successor.address.encode())
+                nursery.start_soon(succeed)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not started.is_set()
+            with trio.fail_after(2):
+                await started.wait()
+            async with open_doorbell(successor.address, KEY):
+                nursery.cancel_scope.cancel()
+
+
 async def test_page_of_the_flag_cannot_be_cut_by_its_reader() -> None:
     async with serving() as server:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
