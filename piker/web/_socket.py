@@ -89,6 +89,7 @@ class WebSocket:
         self._parts: list[bytes] = []
         self._parts_are_text = False
         self._is_reading = False
+        self._is_torn = False  # a write was cut off in the middle of a frame
         self.heard_at = trio.current_time()
         self._take_events()  # frames that came in one packet with the handshake
 
@@ -146,10 +147,17 @@ class WebSocket:
         await self._flush()
 
     async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Send a close frame and wait a bounded time for the peer's; safe to call twice."""
+        """
+        Send a close frame and wait a bounded time for the peer's; safe to call twice.
+
+        After a cancelled send the frame under way is incomplete, so the connection is reset.
+        """
         with trio.move_on_after(CLOSE_TIMEOUT_S) as scope:
             scope.shield = True
             try:
+                async with self._send_lock:
+                    if self._is_torn:
+                        return self.abort()
                 if self.is_open:
                     self._protocol.send_close(code, reason)
                     await self._flush()
@@ -202,7 +210,9 @@ class WebSocket:
         with trio.move_on_after(SEND_TIMEOUT_S) as scope:
             try:
                 async with self._send_lock:
+                    self._is_torn = True
                     await self._stream.send_all(payload)
+                    self._is_torn = False
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise self._closed() from None
         if scope.cancelled_caught:

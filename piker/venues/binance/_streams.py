@@ -21,6 +21,7 @@ from piker.web.server import SocketClosed, WebSocket, text_frame
 log = get_logger(__name__)
 
 QUEUE_BYTES_MAX: Final = 8_000_000  # about 8 s of the busiest market at 200 times real time
+DROP_GRACE_S: Final = 2.0
 PING_S: Final = 20.0
 PONG_TIMEOUT_S: Final = 60.0
 LIFE_S: Final = 86_400.0
@@ -123,6 +124,7 @@ class Session:
         self._queue: list[bytes] = []
         self._wake = trio.Event()
         self._finish: tuple[int, str] | None = None
+        self._overflowed = trio.Event()
 
     def push(self, frame: bytes) -> None:
         """Queue one frame; a full queue ends the session."""
@@ -132,6 +134,7 @@ class Session:
             self.hub.counts["dropped_clients"] += 1
             self._queue.clear()
             self.finish(1008, "too slow")
+            self._overflowed.set()
             return
         self._queue.append(frame)
         self.queued += len(frame)
@@ -158,6 +161,7 @@ class Session:
                 nursery.start_soon(self._write, ws, nursery.cancel_scope)
                 nursery.start_soon(self._keep_alive, ws)
                 nursery.start_soon(self._play_faults, ws)
+                nursery.start_soon(self._drop, ws)
                 try:
                     await self._read(ws)
                 except SocketClosed:
@@ -197,6 +201,12 @@ class Session:
                     await ws.ping()
                 except SocketClosed:
                     return
+
+    async def _drop(self, ws: WebSocket) -> None:
+        """Reset a client whose queue is full when it does not even take the close in time."""
+        await self._overflowed.wait()
+        await trio.sleep(DROP_GRACE_S)
+        ws.abort()
 
     async def _read(self, ws: WebSocket) -> None:
         window, count = trio.current_time(), 0

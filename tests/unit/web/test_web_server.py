@@ -196,3 +196,22 @@ async def test_closed_socket_names_its_code() -> None:
         await client.flush()
         await client.end()
     assert [(error.code, error.reason) for error in seen] == [(1001, "leaving")]
+
+
+async def test_cancelled_send_resets_rather_than_sends_half_a_frame() -> None:
+    ended = trio.Event()
+
+    async def handler(request: Request) -> Upgrade:
+        return Upgrade(run)
+
+    async def run(ws: WebSocket) -> None:
+        with trio.move_on_after(0.1):
+            while True:
+                await ws.send_bytes(bytes(1_000_000))
+        await ws.close(4000)
+        ended.set()
+
+    async with open_server(handler) as server, connect(server.url, "/") as client:
+        with trio.fail_after(5):
+            await ended.wait()
+        assert await client.end() == 1006
