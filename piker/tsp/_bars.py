@@ -362,7 +362,7 @@ class BarBuilder:
         if self._open is not None and epoch - self._open > JUMP_MAX_S:
             self._rejected += 1
             return
-        if tid < self._newest_tid and not self._is_missing(tid):
+        if tid < self._newest_tid and self._is_rebuilt(tid):
             return
         if self._open is None or epoch > self._open:
             self._open_through(epoch, n)
@@ -375,21 +375,23 @@ class BarBuilder:
                 self._rebase_after(epoch)
         else:
             self._too_late += 1
-            self._ask_repair(epoch)
+            if not any(_misses(gap, tid) for gap in self._gaps):
+                self._ask_repair(epoch)
+            return
+        if tid < self._newest_tid:
+            for gap in self._gaps:
+                if _misses(gap, tid):
+                    gap.seen.add(tid)
         if self._gap is not None:
             self._end_gap(epoch, tid)
         self._newest_ns = max(self._newest_ns, time_ns)
         self._newest_tid = max(self._newest_tid, tid)
 
-    def _is_missing(self, tid: int) -> bool:
-        """Note that a trade of a gap came after all; False when `rebuild` has counted it."""
-        for first, last in self._resolved:
-            if (first is None or first <= tid) and tid <= last:
-                return False
-        for gap in self._gaps:
-            if _misses(gap, tid):
-                gap.seen.add(tid)
-        return True
+    def _is_rebuilt(self, tid: int) -> bool:
+        """Whether `rebuild` has counted that trade."""
+        return any(
+            (first is None or first <= tid) and tid <= last for first, last in self._resolved
+        )
 
     def _fold(self, epoch: int, tid: int, time_ns: int, price: float, ticks: int) -> bool:
         """Count a trade in the row at `epoch`, open or closed; return whether its close changed."""

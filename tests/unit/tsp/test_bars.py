@@ -347,6 +347,63 @@ def test_rebuild_after_losses_gives_the_rows_of_an_unbroken_stream(seed: int) ->
         assert {t: row[1:7] for t, row in rows.rows.items() if t in expected} == expected
 
 
+def broken_stream(trades: list[Trade], rng: random.Random) -> list[Trade | None]:
+    """A stream that drops stretches (None: and says so), repeats trades and shuffles a little."""
+    out: list[Trade | None] = []
+    arrivals = shuffled(trades, rng.randrange(1000), rng.choice((0.0, 0.1)))
+    at = 0
+    while at < len(arrivals):
+        out.append(arrivals[at])
+        if rng.random() < 0.02:
+            out.append(arrivals[max(0, at - 3)])
+        if rng.random() < 0.03:
+            at += rng.randint(0, 12)
+            out += [None] * rng.randint(0, 1)
+        at += 1
+    return [*out, *arrivals[-1:]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bars_equal_the_oracle_through_losses_duplicates_and_rebuilds(seed: int) -> None:
+    rng = random.Random(seed)
+    trades = random_trades(seed, 300, rng.choice((0.05, 0.4, 2.0)))
+    stream = broken_stream(trades, rng)
+    for period_s in (1, 60):
+        ids, builder, rows, is_lost = TradeIds(), BarBuilder(period_s, TICK), Rows(), True
+
+        def repair(builder: BarBuilder = builder, rows: Rows = rows) -> None:
+            gap = rng.choice(builder.gaps)
+            assert gap.last_tid is not None
+            missed = [t for t in trades if (gap.first_tid or 0) <= t[0] <= gap.last_tid]
+            changes = builder.rebuild(
+                *columns(missed), first_tid=gap.first_tid, last_tid=gap.last_tid
+            )
+            rows.apply(changes)
+
+        for trade in stream:
+            if trade is None:
+                rows.apply(builder.mark_lost())
+                is_lost = True
+                continue
+            admitted = ids.admit(trade[0])
+            if admitted is False:
+                continue
+            if admitted is not True and not is_lost:
+                rows.apply(builder.mark_lost())
+            is_lost = False
+            rows.apply(builder.add_trade(*trade))
+            if rng.random() < 0.2:
+                epoch = (trade[1] // NS + rng.randint(-3, 2)) // period_s * period_s
+                rows.apply(builder.announce(epoch))
+            if builder.gaps and rng.random() < 0.05:
+                repair()
+        while builder.gaps:
+            repair()
+        expected = {t: bar for t, bar in oracle(trades, period_s).items() if t >= min(rows.rows)}
+        assert {t: row[1:7] for t, row in rows.rows.items() if t in expected} == expected
+        assert not any(row.flags & PARTIAL for row in rows.rows.values())
+
+
 def test_rows_of_a_loss_are_partial_and_whole_again_after_the_rebuild() -> None:
     builder, rows = BarBuilder(1, TICK), Rows()
     feed(builder, rows, [(1, at(-1), 9.0, 1.0), (2, at(0.5), 10.0, 1.0)])
