@@ -3,18 +3,19 @@
 
 import * as V from './view.js';
 import { Cards } from './cards.js';
-import { knownZone } from './cal.js';
+import { clockText, knownZone } from './cal.js';
 import { Cross } from './cross.js';
 import { el, setText, show } from './dom.js';
 import { posOf, slotOf } from './ladder.js';
 import { Edge } from './live.js';
 import { BASE, CROSS, EDGE, WORDS } from './loop.js';
-import { formatVolume } from './num.js';
+import { formatCount, formatVolume } from './num.js';
 import { paintPicture } from './picture.js';
-import { baseOf, needsOf } from './scene.js';
+import { baseOf, gapTicks, needsOf } from './scene.js';
 import { forgetFaces } from './text.js';
 
 const AXIS_CSS_MIN = 64;
+const GAP_TICK_CSS = 6;
 export const VOLUME_SHARE = 0.17;
 
 export class Chart {
@@ -123,9 +124,9 @@ export class Chart {
   heard(kind, data, market) {
     const { loop } = this.page;
     if (kind === 'market') this.place();
-    else if (kind === 'tail' && market === this.market) this.heardTail(data);
-    else if (kind !== 'load' || this.hadLoad || market.load) this.refit();
-    this.hadLoad = Boolean(market.load);
+    else if (kind === 'tail') this.heardTail(data, market);
+    else if (kind === 'status') this.heardStatus();
+    else this.refit();
     if (market === this.market && kind !== 'tail') {
       this.cards.update();
       this.page.onWords(this);
@@ -133,8 +134,18 @@ export class Chart {
     loop.dirty(this, WORDS);
   }
 
-  heardTail({ rolled }) {
+  /** Only a change between fresh and stale changes the picture; the rest is words. */
+  heardStatus() {
+    const isStale = Boolean(this.market?.isStale);
+    if (isStale !== Boolean(this.scene?.isStale)) this.page.loop.dirty(this, BASE);
+  }
+
+  heardTail({ rolled }, market) {
     const { loop } = this.page;
+    if (market !== this.market) {
+      if (rolled) loop.dirty(this, BASE);
+      return;
+    }
     const bar = this.store.tail(this.scene?.rung);
     const scene = this.scene;
     if (!this.view.placed) this.place();
@@ -216,6 +227,20 @@ export class Chart {
   /** Bars between the view's right edge and now that came while not following. */
   get behind() {
     return this.view.follow ? 0 : Math.max(0, this.lastSlot - Math.floor(this.view.right) + 1);
+  }
+
+  /** What happened in the repaired gap whose tick is under css px (x, y); '' without one. */
+  gapWords(x, y) {
+    const { scene } = this;
+    if (!scene?.store) return '';
+    const { g } = scene;
+    if (y < g.timeTop / g.dpr - GAP_TICK_CSS || y > g.timeTop / g.dpr) return '';
+    const near = GAP_TICK_CSS * g.dpr;
+    const tick = gapTicks(scene).find(({ x0, x1 }) => x * g.dpr >= x0 - near && x * g.dpr <= x1 + near);
+    if (!tick) return '';
+    const { t0, t1, kind, n } = tick.gap;
+    const cause = kind === 'lost' ? `${formatCount(n)} records lost` : 'no data';
+    return `${cause} from ${clockText(t0, this.tz, true)} to ${clockText(t1, this.tz, true)}, filled from history`;
   }
 
   /** Place of css px `x` as {t, slot, pos} of the period. */

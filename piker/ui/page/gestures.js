@@ -161,6 +161,8 @@ export class Gestures {
     for (const name of ['price', 'time', 'divider']) {
       this.chart.el.classList.toggle(name === 'price' ? 'on-axis' : `on-${name}`, zone === name);
     }
+    const gap = this.chart.gapWords(x, y);
+    if (this.chart.el.title !== gap) this.chart.el.title = gap;
     if (zone === 'price' || zone === 'time') this.leave();
     else this.showCross(x, y);
   }
@@ -178,7 +180,9 @@ export class Gestures {
       const [a, b] = [drag.samples[0], drag.samples[drag.samples.length - 1]];
       if (b.at > a.at) chart.intents.flick((b.x - a.x) / (b.at - a.at));
     }
-    if (chart.store && chart.view.follow) chart.rollOver();
+    if (!chart.store || !chart.view.follow) return;
+    chart.rollOver();
+    chart.refit();
   }
 
   leave() {

@@ -93,6 +93,9 @@ export class Keys {
       for (const id of this.held) release(id);
       this.held.clear();
     };
+    // The ring is for who walks with tab; a focus set by script or pointer shows none.
+    addEventListener('keydown', (event) => event.key === 'Tab' && document.body.classList.add('tabbing'));
+    addEventListener('pointerdown', () => document.body.classList.remove('tabbing'));
     addEventListener('blur', this.dropAll);
     document.addEventListener('visibilitychange', this.dropAll);
   }

@@ -99,6 +99,7 @@ class Page {
     }
     this.isWelcomed = true;
     if (this.prefs.theme && this.prefs.theme !== 'auto') this.theme.wanted = this.prefs.theme;
+    this.theme.colorBlind = Boolean(this.prefs.colour_blind);
     this.retheme();
     this.help = new Help(this.actions.bind(Keys, this.prefs.keys).table);
     const [first, ...others] = message.charts;
@@ -235,6 +236,7 @@ class Page {
 }
 
 const page = new Page();
-addEventListener('error', (event) => page.fail(event.message));
+// A resize that needs a second layout pass is reported as an error and is none.
+addEventListener('error', (event) => event.message.startsWith('ResizeObserver') || page.fail(event.message));
 addEventListener('unhandledrejection', (event) => page.fail(String(event.reason?.message || event.reason)));
 page.start();

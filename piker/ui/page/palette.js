@@ -5,6 +5,7 @@ import { digitsOf, formatCount, formatPercent, formatPrice } from './num.js';
 
 const LAST_KEY = 'piker.last';
 const LAST_MAX = 5;
+const LAST_USED = 'Last used';
 const PHRASES = [['↵', 'open'], ['shift ↵', 'overlay'], ['↑ ↓', 'move'], ['ctrl d', 'next section'], ['esc', 'close']];
 
 /** The markets used last, newest first. */
@@ -64,7 +65,7 @@ export class Palette {
     this.input.value = '';
     this.sections.clear();
     const rows = (closest.length ? closest : lastUsed()).map((fqme) => ({ fqme, name: '' }));
-    this.sections.set(closest.length ? 'Closest' : 'Last used', { state: 'done', rows });
+    this.sections.set(closest.length ? 'Closest' : LAST_USED, { state: 'done', rows });
     this.chosen = 0;
     this.draw();
     this.input.focus();
@@ -103,7 +104,8 @@ export class Palette {
     const nodes = this.said ? [el('div', 'none', this.said)] : [];
     const order = [...this.sections].sort(([a], [b]) => (b === 'loaded') - (a === 'loaded'));
     for (const [name, section] of order) {
-      if (!section.rows.length && section.state === 'done' && name === 'loaded') continue;
+      const isOwn = name === 'loaded' || name === LAST_USED;
+      if (!section.rows.length && section.state === 'done' && isOwn) continue;
       nodes.push(el('div', 'section', '', [el('span', '', name === 'loaded' ? 'Loaded' : name), el('span', '', note(section))]));
       section.rows.forEach((row, i) => {
         const node = this.hit(row, this.hits.length);
@@ -126,6 +128,7 @@ export class Palette {
       el('span', 'fqme', '', marked(row.fqme, this.input.value.trim().toLowerCase())), el('span', 'name', row.name || ''),
       el('span', 'last', last), el('span', `change ${row.change >= 0 ? 'up' : 'down'}`, change)]);
     node.setAttribute('role', 'option');
+    node.id = `hit-${index}`;
     node.addEventListener('pointermove', () => this.choose(index));
     node.addEventListener('click', (event) => this.pick(index, event.shiftKey));
     return node;
@@ -134,6 +137,7 @@ export class Palette {
   choose(index) {
     this.chosen = index;
     this.hits.forEach(({ node }, i) => node.setAttribute('aria-selected', String(i === index)));
+    this.input.setAttribute('aria-activedescendant', this.hits.length ? `hit-${index}` : '');
     this.hits[index]?.node.scrollIntoView({ block: 'nearest' });
   }
 

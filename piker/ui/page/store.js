@@ -161,7 +161,7 @@ export class Store {
   addRow(row) {
     const tail = this.tails.get(row.rung);
     const base = row.rung < 60 ? '1' : '60';
-    if (!(this.last[base] >= row.t) && (row.rung === 1 || row.rung === 60)) this.last[base] = row.t;
+    if (!(this.last[base] >= row.t)) this.last[base] = row.t;
     const recent = this.recent.get(row.rung) || [];
     recent.push(row);
     if (recent.length > RECENT_ROWS_MAX) recent.shift();

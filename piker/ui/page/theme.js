@@ -5,7 +5,7 @@ const TOKENS = ['bg', 'panel', 'raised', 'grid', 'line', 'text', 'text2', 'text3
   'warn', 'accent', 'sel', 'pending', 'ink', 'overlay1', 'overlay2', 'overlay3', 'overlay4', 'overlay5',
   'overlay6'];
 const VOLUME_SHARE = 0.55;
-const HATCH_PERIOD = 7;
+const HATCH_PERIOD = 8;
 
 let probe = null;
 
