@@ -230,7 +230,9 @@ async def test_a_killed_daemon_is_restarted_and_its_registry_entry_replaced() ->
             async with kind.maybe_spawn_sleeperd("a") as portal:
                 assert await portal.run(kind.get_pid) not in (before, None)
             assert await sibling.run(kind.get_pid)
+            await wait_until(lambda: unit.reported)
             row = next(row for row in services.table() if row["name"] == "sleeperd.a")
+            assert (row["cause"], row["stats"]) == ("calm", {"pid": unit.pid})
             assert (row["restarts"], row["state"]) == (1, "ready")
 
 
@@ -423,7 +425,7 @@ async def pikerd_process(folder: Path, *args: str) -> AsyncIterator[tuple[psutil
             stdin=subprocess.DEVNULL,
         )
     try:
-        await wait_until(lambda: read_run(folder / "run") or popen.poll() is not None, 10)
+        await wait_until(lambda: read_run(folder / "run") or popen.poll() is not None, 30)
         run = read_run(folder / "run")
         assert run is not None, (folder / "output").read_text()
         await wait_until_answers(run.address)
@@ -615,7 +617,7 @@ async def test_a_full_shm_names_the_needed_and_the_free_size(
 
 
 async def run_script(name: str, folder: Path, *args: str) -> subprocess.CompletedProcess[bytes]:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         return await trio.run_process(
             [sys.executable, "-c", f"from piker._entry import {name}; {name}()", *args],
             env=os.environ | {"PIKER_CONFIG_DIR": str(folder)},

@@ -19,8 +19,10 @@ def services(
 ) -> None:
     """Print every process of the run: name, kind, address, pid, uptime, restarts, state."""
     rows, marks = run_async(query)
-    for mark in () if as_json else marks:
-        print(mark)
+    if not as_json:
+        for mark in marks:
+            print(mark)
+        rows = [{name: row[name] for name in row if name != "stats"} for row in rows]
     print_rows(rows, as_json, title="services")
 
 

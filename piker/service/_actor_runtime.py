@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from typing import Any
 
 import tractor
@@ -169,6 +170,8 @@ async def open_pikerd(
             await _claim_address(addr)
             with _segments_of(found["run_id"]):
                 modules = [*_root_modules, *root_modules]
+                for name in modules:  # here, where it does not count against the boot's deadline
+                    import_module(name)
                 async with open_root("pikerd", addr, modules, True) as actor:
                     adopt_runtime_log()
                     async with _open_services() as services:

@@ -16,11 +16,11 @@ import tractor
 import trio
 
 from piker import clock, config
-from piker.errors import ConfigError, ServiceUnavailable
+from piker.errors import ConfigError, PikerError, ServiceUnavailable
 from piker.log import adopt_runtime_log, get_logger
 from piker.service._attach import describe_run, open_attachment
 from piker.service._boot import actor_logs, get_runtime_vars, open_root, runtime_state
-from piker.service._errors import GONE
+from piker.service._errors import translate_errors
 from piker.service._registry import Address, connect, probe, registry_addr
 from piker.service._run_file import read_run
 
@@ -110,8 +110,9 @@ async def open_piker_runtime(
         with actor_logs(name, loglevel, to_file=lasts, console_level=shown):
             async with open_root(name, addr, modules, False, **kwargs) as actor:
                 adopt_runtime_log()
-                async with connect(addr) as pikerd:
-                    _adopt_run(await pikerd.run(describe_run))
+                with translate_errors("pikerd"):
+                    async with connect(addr) as pikerd:
+                        _adopt_run(await pikerd.run(describe_run))
                 check_venues(config.run_vars()["venues"], venues or {})
                 async with trio.open_nursery() as nursery:
                     if attach:
@@ -134,16 +135,17 @@ async def _stay_attached(
     kind = actor.name.partition(".")[0]
     while True:
         try:
-            async with open_attachment(actor.name, kind) as facts:
-                _adopt_run(facts)
-                if is_first:
-                    task_status.started()
-                else:
-                    log.info("attached again to pikerd at %s:%s", *registry_addr())
-                    await _register_again(actor)
-                is_first, delay_s = False, REATTACH_MIN_S
-                await trio.sleep_forever()
-        except* (OSError, *GONE, tractor.RemoteActorError, trio.TooSlowError, trio.EndOfChannel):
+            with translate_errors("pikerd"):
+                async with open_attachment(actor.name, kind) as facts:
+                    _adopt_run(facts)
+                    if is_first:
+                        task_status.started()
+                    else:
+                        log.info("attached again to pikerd at %s:%s", *registry_addr())
+                        await _register_again(actor)
+                    is_first, delay_s = False, REATTACH_MIN_S
+                    await trio.sleep_forever()
+        except (PikerError, trio.TooSlowError):
             if is_first:
                 raise
             log.warning("pikerd at %s:%s is gone; attaching again", *registry_addr())

@@ -161,6 +161,7 @@ class Services:
             state=state,
             cause=unit.cause,
             venue=venues.get(unit.name.partition(".")[2], ""),
+            stats=unit.reported.get("stats"),
         )
 
 
@@ -175,6 +176,7 @@ def _row(
     state: str = "ready",
     cause: str = "",
     venue: str = "",
+    stats: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -186,6 +188,7 @@ def _row(
         "state": state,
         "cause": cause,
         "venue": venue,
+        "stats": stats or {},
     }
 
 

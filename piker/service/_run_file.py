@@ -57,18 +57,6 @@ def read_run(folder: Path) -> RunInfo | None:
     return info if info.format == RUN_FORMAT and is_alive(info) else None
 
 
-def read_token(folder: Path) -> bytes | None:
-    """Return the run's token, or None when there is none or others may read it."""
-    try:
-        path = folder / "token"
-        found = path.stat()
-        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            return None
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

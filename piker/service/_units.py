@@ -4,12 +4,13 @@ A restart unit: one daemon, one task, one nursery.
 `Unit.run` keeps its daemon alive: it spawns the actor, opens the daemon's lifetime context
 (`started()` means ready), listens to its heartbeat, and starts it again with growing delays when
 it dies, fails or hangs. It lets only `Cancelled` out, so that no daemon can take another one
-down, and every way to stop ends in SIGKILL after about 3.5 s. Too many short lives end in the
+down, and every way to stop ends in SIGKILL after about 2 s. Too many short lives end in the
 DEGRADED state, which is left once a minute or on request, never by a storm of restarts.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -72,7 +73,7 @@ def last_line(err: BaseException | None) -> str:
         return ""
     err = innermost(err)
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return lines[-1] if lines else type(err).__name__
+    return re.sub(r"^piker\.[\w.]+: ", "", lines[-1]) if lines else type(err).__name__
 
 
 class Unit:
@@ -302,11 +303,6 @@ class Unit:
             self._spawning.deadline = min(self._spawning.deadline, trio.current_time() + 1)
         self._scope.cancel()
         await self.done.wait()
-
-    def statistics(self) -> dict[str, Any]:
-        """Return what the daemon last said of itself in numbers."""
-        found: dict[str, Any] = self.reported.get("stats") or {}
-        return found
 
 
 async def _registered_address(uid: tuple[str, str]) -> tuple[str, int]:

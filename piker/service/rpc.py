@@ -72,7 +72,7 @@ async def service_rows() -> list[dict[str, Any]]:
     Return the run's service table, one row per process, as `piker services` prints it.
 
     Fields: name, kind, address, pid, uptime_s, restarts, state, cause, venue (URL and name of the
-    broker's venue when it is not the official one).
+    broker's venue when it is not the official one), stats (what the daemon counts).
 
     Raises:
       ConnectionLost: no `pikerd` answers.

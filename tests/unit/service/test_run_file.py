@@ -1,4 +1,4 @@
-"""Who serves a state folder, and the token that only its owner can read."""
+"""Who serves a state folder, and the files that a run leaves there while it lasts."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def test_a_run_is_known_while_it_lasts(tmp_path: Path) -> None:
         assert run_file.read_run(folder) is None
         run_file.publish(folder, info(venues={"binance": "http://x#y"}))
         assert run_file.read_run(folder) == info(venues={"binance": "http://x#y"})
-        assert len(run_file.read_token(folder) or b"") == 32
+        assert len((folder / "token").read_bytes()) == 32
+        assert (folder / "token").stat().st_mode & 0o777 == 0o600
     assert run_file.read_run(folder) is None
-    assert run_file.read_token(folder) is None
+    assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(
@@ -55,17 +56,11 @@ def test_a_broken_run_file_counts_as_absent(tmp_path: Path, text: str) -> None:
     assert run_file.read_run(tmp_path) is None
 
 
-def test_a_token_that_others_may_read_is_not_used(tmp_path: Path) -> None:
-    run_file.publish(tmp_path, info())
-    (tmp_path / "token").chmod(0o640)
-    assert run_file.read_token(tmp_path) is None
-
-
 def test_each_start_makes_a_new_token(tmp_path: Path) -> None:
     run_file.publish(tmp_path, info())
-    first = run_file.read_token(tmp_path)
+    first = (tmp_path / "token").read_bytes()
     run_file.publish(tmp_path, info())
-    assert run_file.read_token(tmp_path) != first
+    assert (tmp_path / "token").read_bytes() != first
 
 
 def test_a_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) -> None:
