@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -414,7 +415,8 @@ class ShmArray:
             self._rows["rev"][slots] = revs + 1
 
 
-_made: dict[tuple[str, str, str, str], ShmArray] = {}  # what this process opened
+# What this process opened and still holds.
+_made: WeakValueDictionary[tuple[str, str, str, str], ShmArray] = WeakValueDictionary()
 
 
 def open_shm_array(

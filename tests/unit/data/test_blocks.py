@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_no_value_is_torn_while_another_process_writes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        tokens = eval(writer.stdout.readline())
+        tokens = literal_eval(writer.stdout.readline())
         l1, l2 = L1Block.attach(tokens[0]), L2Block.attach(tokens[1])
         try:
             for _ in range(20_000):

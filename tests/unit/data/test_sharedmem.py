@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from piker.data import _segment
+from piker.data._blocks import L1Block, L2Block
+from piker.data._ring import TickRing
 from piker.data._segment import (
     attach_segment,
     create_segment,
@@ -31,6 +34,7 @@ from piker.data._sharedmem import (
 )
 from piker.errors import ConfigError
 from piker.model.bars import BAR_DTYPE, FILLED, PARTIAL, empty_bars
+from piker.model.ticks import TICK_DTYPE
 from piker.tsp._bars import BarChanges, BarRow
 
 SIZE = 16
@@ -217,7 +221,7 @@ def writer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict]]:  # t
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        token = eval(process.stdout.readline())
+        token = literal_eval(process.stdout.readline())
         yield process, token
         process.kill()
 
@@ -388,6 +392,23 @@ def test_closed_segment_lets_go_while_an_array_still_looks_at_it(tmp_path: Path)
     array.close()
     assert kept["time"].max() == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_unmaps_every_kind_of_segment(tmp_path: Path) -> None:
+    where = (tmp_path, "r", "a", "m")
+    array = open_shm_array("m.rt", 4, shm_dir=tmp_path, run_id="r", actor="a")
+    array.append_row(bar(1, 1.0))
+    ring, l1, l2 = (
+        TickRing.create(*where, 64),
+        L1Block.create(*where),
+        L2Block.create(*where, 5),
+    )
+    ring.put_many(np.zeros(3, TICK_DTYPE))
+    ring.reader(0).read()
+    l2.write([(1.0, 2.0)], [], 1, 1)
+    for made in (array, attach_shm_array(array.token), ring, TickRing.attach(ring.token), l1, l2):
+        made.close()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_maybe_open_gives_the_same_array_again_until_it_is_gone(tmp_path: Path) -> None:
