@@ -452,10 +452,11 @@ def _newest_s(flume, period_s: int) -> int | None:
 
 async def _compare_piece(url: str, flume, period_s: int, start_s: int) -> int:
     """Compare the known rows from `start_s` on; return where the next comparison begins."""
+    settled_ns = flume.l1.read().time_venue_ns
     rows = flume.shm(period_s).slice_time(start_s, 1 << 40)
     unknown = rows["time"][(rows["flags"] & PARTIAL) != 0]
-    # Late trades may still change the newest rows: leave out a few seconds of market time.
-    settled_s = int(rows["time"][-1]) - max(period_s, 30)
+    # What is newer than the newest trade is flat until its trades come, and these may be late.
+    settled_s = settled_ns // 10**9 - period_s - 5
     stop_s = min([settled_s, *unknown.tolist()]) // period_s * period_s
     rows = rows[rows["time"] < stop_s]
     if not len(rows):

@@ -25,78 +25,25 @@ import msgspec
 import tractor
 import trio
 
-from piker import clock, config
+from piker import config
 from piker.brokers import get_brokermod
-from piker.data._blocks import L1Block, L2Block
 from piker.data._doorbell import DoorbellServer
 from piker.data._feed_tasks import Stream, innermost, pump, recover_losses, tell_changes
-from piker.data._market_feed import MarketFeed
+from piker.data._market_service import MarketService, make_loaders, open_market_service
 from piker.data._outbox import Message, Outbox
-from piker.data._ring import TickRing
 from piker.data._sampling import open_sample_stream
-from piker.data._sharedmem import open_shm_array
-from piker.data.validate import FeedInit, validate_backend
+from piker.data.validate import validate_backend
 from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
 from piker.log import get_logger
-from piker.model.bars import PERIODS_S
 from piker.model.ticks import FEED_DOWN, FEED_STALE
 from piker.service.rpc import actor_name, endpoint, run_id
 from piker.storage.bars import BarStore, open_bar_store
-from piker.tsp._bars import BarBuilder
-from piker.tsp.history import HistoryLoader
-from piker.tsp.series import BarSeries
 
 log = get_logger(__name__)
 
 FIRST_QUOTE_S = 12.0  # real time a backend has for its first words
 HISTORY_GRACE_S = 5.0  # and history, before the handshake goes out without it
-ALWAYS_OPEN = frozenset({"crypto", "crypto_currency", "perpetual_future", "crypto_future"})
 SYMBOLS_MAX = 64  # of one dialog
-KINDS = {1: "rt", 60: "hist"}
-
-
-class MarketService:
-    """One market that is served: its writer, its history, and what its clients are handed."""
-
-    def __init__(self, feed: MarketFeed, first_quote: dict[str, Any], init: FeedInit) -> None:
-        self.feed = feed
-        self.first_quote = first_quote
-        self.init = init
-        self.loaders: dict[int, HistoryLoader] = {}
-        self.newest: dict[int, Message] = {}  # the newest progress by period
-        self.bell_address = ""
-
-    def describe(self) -> dict[str, Any]:
-        """Return the flume message: all that a client needs to attach, as plain values."""
-        feed, venue = self.feed, config.venue_for(self.feed.mkt.broker)
-        series = feed.series
-        return {
-            "mkt": feed.mkt.to_dict(),
-            "first_quote": self.first_quote,
-            "ring": feed.ring.token,
-            "l1": feed.l1.token,
-            "l2": feed.l2.token,
-            "_rt_shm_token": series[1].array.token,
-            "_hist_shm_token": series[60].array.token,
-            "izero_rt": series[1].array.last_index - 1,
-            "izero_hist": series[60].array.last_index - 1,
-            "bell": self.bell_address,
-            "generation": feed.ring.generation,
-            "has_vlm": bool(self.init.shm_write_opts.get("has_vlm", True)),
-            "venue": venue.name if venue.is_local else "",
-            "state": feed.describe_state(),
-            "load": list(self.newest.values()),
-            "revs": [[period_s, one.rev] for period_s, one in series.items()],
-        }
-
-    def statistics(self) -> dict[str, Any]:
-        """Return the counters of writer and loaders."""
-        loads = {
-            f"history_{name}_{period_s}s": value
-            for period_s, loader in self.loaders.items()
-            for name, value in loader.statistics().items()
-        }
-        return self.feed.statistics() | loads
 
 
 class _FeedsBus:
@@ -177,7 +124,7 @@ class _FeedsBus:
     def statistics(self) -> dict[str, Any]:
         """Return the counters of the daemon: per market, and how many clients there are."""
         clients = {id(outbox) for group in self._subscribers.values() for outbox in group}
-        of_backend = getattr(self.mod, "statistics", dict)()
+        of_backend: dict[str, Any] = getattr(self.mod, "statistics", dict)()
         return {
             "backend": msgspec.to_builtins(of_backend),
             "markets": len(self.services),
@@ -202,7 +149,7 @@ class _FeedsBus:
     def close(self) -> None:
         """Unlink every segment of this daemon."""
         for service in self.services:
-            for segment in _segments(service.feed):
+            for segment in service.segments:
                 segment.unlink()
 
 
@@ -255,11 +202,12 @@ async def allocate_persistent_feed(
             task_status.started(bus.feeds[fqme])
             nursery.cancel_scope.cancel()
             return
-        service = open_market_service(bus, init, first_quote)
+        publish = partial(bus.publish, fqme)
+        service = open_market_service(init, first_quote, bus.bells, publish)
         bus.feeds[fqme] = service
         try:
             async with mod.open_history_client(init.mkt_info) as (get_hist, hist_config):
-                start_loaders(bus, service, get_hist, hist_config)
+                make_loaders(service, get_hist, hist_config, bus.store, publish)
                 for loader in service.loaders.values():
                     nursery.start_soon(loader.run)
                 nursery.start_soon(pump, stream.batches, service.feed)
@@ -269,76 +217,13 @@ async def allocate_persistent_feed(
                     for loader in service.loaders.values():
                         await loader.is_ready.wait()
                 task_status.started(service)
-                for segment in _segments(service.feed):
+                for segment in service.segments:
                     segment.unlink_predecessors()
                 await trio.sleep_forever()
         finally:
             bus.feeds = {key: one for key, one in bus.feeds.items() if one is not service}
-            for segment in _segments(service.feed):
+            for segment in service.segments:
                 segment.unlink()
-
-
-def open_market_service(
-    bus: _FeedsBus, init: FeedInit, first_quote: dict[str, Any]
-) -> MarketService:
-    """
-    Make the shared memory and the writer of one market.
-
-    Raises:
-      ShmFull, ConfigError: there is no room, or no folder.
-    """
-    mkt, sizes = init.mkt_info, config.settings().data
-    where = (config.shm_dir(), run_id(), actor_name())
-    publish = partial(bus.publish, mkt.fqme)
-    is_continuous = mkt.type_key in ALWAYS_OPEN
-    rows = {1: sizes.ring_1s, 60: sizes.ring_1m}
-    series = {}
-    for period_s in PERIODS_S:
-        array = open_shm_array(
-            f"{mkt.fqme}.{KINDS[period_s]}",
-            rows[period_s],
-            shm_dir=where[0],
-            run_id=where[1],
-            actor=where[2],
-        )
-        builder = BarBuilder(period_s, mkt.size_tick, is_continuous=is_continuous)
-        series[period_s] = BarSeries(mkt.fqme, period_s, array, builder, publish, clock.now_s)
-    feed = MarketFeed(
-        mkt,
-        TickRing.create(*where, mkt.fqme, sizes.ring_ticks),
-        series,
-        L1Block.create(*where, mkt.fqme),
-        L2Block.create(*where, mkt.fqme, sizes.l2_levels),
-        bus.bells.bell(mkt.fqme).ring,
-        publish,
-        clock.now_ns,
-    )
-    feed.take_first_quote(first_quote)
-    service = MarketService(feed, first_quote, init)
-    service.bell_address = bus.bells.address
-    return service
-
-
-def start_loaders(
-    bus: _FeedsBus, service: MarketService, get_hist: Any, hist_config: dict[str, Any]
-) -> None:
-    """Give the market one history loader per period."""
-    sizes = config.settings().data
-    days = {1: sizes.backfill_1s_days, 60: sizes.backfill_1m_days}
-    for period_s, series in service.feed.series.items():
-        service.loaders[period_s] = HistoryLoader(
-            series,
-            get_hist,
-            hist_config,
-            bus.store,
-            days[period_s],
-            partial(bus.publish, service.feed.mkt.fqme),
-            f"{bus.brokername} REST",
-        )
-
-
-def _segments(feed: MarketFeed) -> list[Any]:
-    return [feed.ring, feed.l1, feed.l2, *(series.array for series in feed.series.values())]
 
 
 @endpoint(only=("datad",))

@@ -13,6 +13,7 @@ then `open_sample_stream` (which goes on by itself after a restart of the daemon
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -274,7 +275,9 @@ class SampleStream:
                 with translate_errors():
                     await self._relay(period_s, loglevel)
             except (ConnectionLost, ServiceUnavailable) as error:
-                log.warning("samplerd is out of reach cause=%s retry_in_s=%.1f", error, delay_s)
+                # A restart is nothing special; that it does not come back is.
+                level = logging.INFO if delay_s < 0.5 else logging.WARNING
+                log.log(level, "samplerd is out of reach cause=%s", error)
             if self.is_connected:
                 delay_s = 0.1
             self.is_connected, self._stream = False, None

@@ -20,10 +20,10 @@ from typing import Any
 import tractor
 import trio
 
-from piker import clock, errors
+from piker import errors
 from piker.brokers import get_brokermod
 from piker.data._daemon import maybe_spawn_datad
-from piker.data._feed_bus import open_feed_bus
+from piker.data._feed_dialog import Dialog, raise_described
 from piker.data._quote_streams import QuoteStream, open_quote_stream
 from piker.data.flume import Flume
 from piker.errors import ConnectionLost, PikerError
@@ -31,127 +31,24 @@ from piker.log import get_logger
 from piker.model.market import unpack_fqme
 from piker.service.rpc import translate_errors
 
-__all__ = ["Feed", "Flume", "install_datad_search", "maybe_open_feed", "open_feed"]
+__all__ = [
+    "Feed",
+    "Flume",
+    "install_datad_search",
+    "maybe_open_feed",
+    "open_feed",
+    "raise_described",
+]
 
 log = get_logger(__name__)
 
-BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 2.0
 SEARCH_TIMEOUT_S = 6.0
-
-
-def raise_described(described: dict[str, Any]) -> None:
-    """Raise the error that `_feed_bus.describe_error` described."""
-    kind, text = described["type"], described["text"]
-    match kind:
-        case "SymbolNotFound":
-            raise errors.SymbolNotFound(
-                text, broker=described["broker"], matches=tuple(described["matches"])
-            )
-        case "DataThrottle":
-            raise errors.DataThrottle(
-                text, broker=described["broker"], retry_after_s=described["retry_after_s"]
-            )
-    own = getattr(errors, kind, PikerError)
-    raise own(text) if issubclass(own, PikerError) else PikerError(text)
-
-
-class _Dialog:
-    """The dialog with one broker's feed bus, kept open across restarts of its daemon."""
-
-    def __init__(self, broker: str, symbols: Sequence[str], loglevel: str | None) -> None:
-        self.broker = broker
-        self.symbols = sorted(set(symbols))
-        self.flumes: dict[str, Flume] = {}  # by the name it was asked by
-        self.portal: Any = None
-        self.reopened = 0
-        self._loglevel = loglevel
-        self._stream: Any = None
-        self._is_paused = False
-        self._is_open = False
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """
-        Keep the dialog open, for ever; started when it is open for the first time.
-
-        Raises:
-          PikerError: the first attempt failed; later ones are tried again.
-        """
-        delay_s, attempt = BACKOFF_MIN_S, 0
-        while True:
-            self._is_open = False
-            try:
-                with translate_errors(f"datad.{self.broker}"):
-                    await self._hold(task_status)
-                cause = "the dialog ended"
-            except PikerError as error:
-                if not self.flumes:
-                    raise
-                cause = str(error)
-            self.portal = self._stream = None
-            if self._is_open:
-                delay_s, attempt = BACKOFF_MIN_S, 0
-            attempt += 1
-            wait_s = clock.jitter(delay_s)
-            log.warning("feed of %s lost cause=%s retry_in_s=%.2f", self.broker, cause, wait_s)
-            for flume in set(self.flumes.values()):
-                flume.mark_gone(
-                    f"datad.{self.broker} is gone; attaching again ({cause})", attempt, wait_s
-                )
-            await trio.sleep(wait_s)
-            delay_s = min(delay_s * 1.6, BACKOFF_MAX_S)
-
-    async def _hold(self, task_status: trio.TaskStatus[None]) -> None:
-        async with (
-            maybe_spawn_datad(self.broker, self._loglevel) as portal,
-            portal.open_context(
-                open_feed_bus,
-                brokername=self.broker,
-                symbols=self.symbols,
-                loglevel=self._loglevel,
-            ) as (ctx, messages),
-        ):
-            if "error" in messages:
-                raise_described(messages["error"])
-            async with ctx.open_stream() as self._stream:
-                is_first = not self.flumes
-                self._take_flumes(messages)
-                self.portal, self._is_open = portal, True
-                if is_first:
-                    task_status.started()
-                else:
-                    self.reopened += 1
-                if self._is_paused:
-                    await self._stream.send("pause")
-                async for message in self._stream:
-                    for flume in self.flumes.values():
-                        if flume.fqme == message["fqme"]:
-                            flume.dispatch(message)
-                            break
-
-    def _take_flumes(self, messages: dict[str, dict[str, Any]]) -> None:
-        by_fqme = {flume.fqme: flume for flume in self.flumes.values()}
-        for symbol, message in messages.items():
-            known = self.flumes.get(symbol)
-            if known is None:
-                flume = Flume(message)
-                self.flumes[symbol] = by_fqme.setdefault(flume.fqme, flume)
-            elif known.generation != int(message["generation"]):
-                known.rebind(message)
-            else:
-                known.dispatch({"event": "state", "fqme": known.fqme, **message["state"]})
-
-    async def pause(self, is_paused: bool) -> None:
-        """Have the bus hold back control messages, or send them again."""
-        self._is_paused = is_paused
-        if self._stream is not None:
-            with translate_errors(f"datad.{self.broker}"):
-                await self._stream.send("pause" if is_paused else "resume")
 
 
 class Feed:
     """Some markets of one or more brokers, live."""
 
-    def __init__(self, dialogs: dict[str, _Dialog]) -> None:
+    def __init__(self, dialogs: dict[str, Dialog]) -> None:
         self.mods: dict[str, ModuleType] = {name: get_brokermod(name) for name in dialogs}
         self.flumes: dict[str, Flume] = {}
         for broker, dialog in dialogs.items():
@@ -227,7 +124,7 @@ def _with_broker(symbol: str, broker: str) -> str:
 @asynccontextmanager
 async def _open_dialogs(
     fqmes: Sequence[str], loglevel: str | None
-) -> AsyncIterator[dict[str, _Dialog]]:
+) -> AsyncIterator[dict[str, Dialog]]:
     """Open one dialog per broker, all at once; yields them by broker."""
     symbols: dict[str, list[str]] = {}
     for fqme in fqmes:
@@ -237,7 +134,7 @@ async def _open_dialogs(
             raise errors.SymbolNotFound(str(error)) from None
         get_brokermod(broker)
         symbols.setdefault(broker, []).append(fqme.lower())
-    dialogs = {broker: _Dialog(broker, asked, loglevel) for broker, asked in symbols.items()}
+    dialogs = {broker: Dialog(broker, asked, loglevel) for broker, asked in symbols.items()}
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as opening:
             for dialog in dialogs.values():
@@ -248,7 +145,7 @@ async def _open_dialogs(
 
 @asynccontextmanager
 async def _open_view(
-    dialogs: dict[str, _Dialog], tick_throttle: float | None, start_stream: bool
+    dialogs: dict[str, Dialog], tick_throttle: float | None, start_stream: bool
 ) -> AsyncIterator[Feed]:
     """Yield a `Feed` over dialogs that may be shared, with quote streams of its own."""
     feed = Feed(dialogs)
@@ -296,7 +193,7 @@ class _Shared:
         self.users = 0
         self.lock = trio.Lock()
         self.unused = trio.Event()
-        self.dialogs: dict[str, _Dialog] | None = None
+        self.dialogs: dict[str, Dialog] | None = None
 
     async def run(
         self,

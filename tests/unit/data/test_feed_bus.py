@@ -11,12 +11,12 @@ import pytest
 
 from piker.data._blocks import L1Block, L2Block
 from piker.data._feed_bus import describe_error
+from piker.data._feed_dialog import raise_described
 from piker.data._feed_tasks import _is_whole
 from piker.data._market_feed import Loss, MarketFeed
 from piker.data._outbox import GAPS_MAX, Outbox
 from piker.data._ring import TickRing
 from piker.data._sharedmem import open_shm_array
-from piker.data.feed import raise_described
 from piker.errors import ConnectionLost, DataThrottle, SymbolNotFound
 from piker.model.bars import PARTIAL, PERIODS_S
 from piker.model.feed import Book, FeedState, Quote, Trade
