@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,33 +31,33 @@ def script(command: list[str]) -> list[str]:
 
 @asynccontextmanager
 async def open_child(
-    name: str, command: list[str], folder: Path, *, stop_s: float
+    name: str, command: list[str], folder: Path, *, bound_s: Callable[[], float]
 ) -> AsyncIterator[trio.Process]:
     """
     Run a command in a session of its own, with a lifeline; stop it on the way out.
 
     Its stdin and stdout are pipes; what it says on stderr goes to `demo-<name>.log` of `folder`.
+    `bound_s` is asked, when it is to stop, for how many seconds it may take.
     """
     lifeline, held = os.pipe()
-    log = (folder / f"demo-{name}.log").open("wb")
     try:
-        process = await trio.lowlevel.open_process(
-            script(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, VARIABLE: str(lifeline), "PYTHONUNBUFFERED": "1"},
-            pass_fds=(lifeline,),
-            start_new_session=True,
-        )
+        with (folder / f"demo-{name}.log").open("wb") as log:
+            process = await trio.lowlevel.open_process(
+                script(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, VARIABLE: str(lifeline), "PYTHONUNBUFFERED": "1"},
+                pass_fds=(lifeline,),
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            with trio.CancelScope(shield=True):
+                await stop(process, bound_s())
     finally:
         os.close(lifeline)
-        log.close()
-    try:
-        yield process
-    finally:
-        with trio.CancelScope(shield=True):
-            await stop(process, stop_s)
         os.close(held)
 
 

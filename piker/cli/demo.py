@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -32,7 +33,7 @@ FQME = "btcusdt.spot.binance"
 SEED = 1
 NEXT = (f"quote {FQME}", "search eth", f"bars -n 5 {FQME}", f"mkt-info {FQME}", "services")
 READY_MAX_S = 30.0  # how long one process may take to come up
-STOP_MAX_S = {"chart": 0.8, "pikerd": 1.2, "venue": 0.5}  # together below the 3 s of a Ctrl-C
+STOPPED_BY_S = {"chart": 0.8, "pikerd": 2.5, "venue": 2.8}  # after a Ctrl-C, which promises 3 s
 
 
 def demo(
@@ -131,15 +132,30 @@ async def cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope)
         return
 
 
+class Stops:
+    """Counts from the first stop on, so that time which one process leaves serves the next."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+
+    def left_s(self, name: str) -> float:
+        """Return how many seconds the process `name` may still take to end."""
+        now = trio.current_time()
+        if self._begun is None:
+            self._begun = now
+        return max(0.1, self._begun + STOPPED_BY_S[name] - now)
+
+
 @asynccontextmanager
 async def open_demo(
     folder: Path, ports: dict[str, int], opens_browser: bool
 ) -> AsyncIterator[None]:
     """Run venue, pikerd and chart, each started when the one before it is ready."""
+    stops = Stops()
     async with trio.open_nursery() as watchers, AsyncExitStack() as stack:
 
         async def start(name: str, *command: str) -> trio.Process:
-            child = open_child(name, list(command), folder, stop_s=STOP_MAX_S[name])
+            child = open_child(name, list(command), folder, bound_s=partial(stops.left_s, name))
             process = await stack.enter_async_context(child)
             watchers.start_soon(watch, name, process, folder)
             return process

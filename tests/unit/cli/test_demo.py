@@ -95,7 +95,7 @@ def test_what_to_try_next_can_be_pasted(
 async def test_a_child_ends_with_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python(monkeypatch, f"import threading; {WAIT}")
     with trio.fail_after(10):
-        async with children.open_child("x", ["piker"], tmp_path, stop_s=5) as child:
+        async with children.open_child("x", ["piker"], tmp_path, bound_s=lambda: 5) as child:
             assert await first_line(child) == "up"
     assert child.returncode == -signal.SIGTERM
 
@@ -106,7 +106,7 @@ async def test_a_child_that_will_not_end_is_ended_with_its_whole_group(
     grandchild = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'input()']);"
     python(monkeypatch, f"{STUBBORN} {grandchild} print(p.pid, flush=True); {WAIT}")
     with trio.fail_after(10):
-        async with children.open_child("x", ["piker"], tmp_path, stop_s=0.05) as child:
+        async with children.open_child("x", ["piker"], tmp_path, bound_s=lambda: 0.05) as child:
             pid = int(await first_line(child))
         assert child.returncode == -signal.SIGKILL
         while is_alive(pid):  # a signal is delivered a moment after it was sent
@@ -118,7 +118,7 @@ async def test_the_last_words_of_a_child_are_the_reason(
 ) -> None:
     python(monkeypatch, "import sys; sys.exit('port 1 is in use')")
     with trio.fail_after(10):
-        async with children.open_child("venue", ["piker"], tmp_path, stop_s=1) as child:
+        async with children.open_child("venue", ["piker"], tmp_path, bound_s=lambda: 1) as child:
             await child.wait()
             text = children.ended("venue", child, tmp_path)
     assert text == "demo: venue ended (1): port 1 is in use"
@@ -127,7 +127,7 @@ async def test_the_last_words_of_a_child_are_the_reason(
 async def test_a_child_sees_its_lifeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python(monkeypatch, "from piker.cli import lifeline; print(lifeline.watch())")
     with trio.fail_after(10):
-        async with children.open_child("x", ["piker"], tmp_path, stop_s=1) as child:
+        async with children.open_child("x", ["piker"], tmp_path, bound_s=lambda: 1) as child:
             lines = [line async for line in children.lines_of(child)]
     assert lines == ["True"]
     assert children.VARIABLE not in os.environ
