@@ -8,11 +8,13 @@ construction.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from piker.clock import monotonic_ns
 from piker.venues._engine import BUY, SELL
-from piker.venues._flow import Flow
 from piker.venues._house import HouseBook
 from piker.venues._market import Source
+from piker.venues._synthetic import SyntheticSource
 from piker.venues._tape_source import TapeSource
 from piker.venues._time import VenueClock
 from piker.venues.binance._streams import Hub
@@ -81,9 +83,8 @@ class Exchange:
     def live_book(self, market: Market) -> HouseBook:
         """Return the synthetic market's book, started when this is the first look at it."""
         if market.book is None:
-            flow = market.source.flow  # type: ignore[attr-defined]
-            assert isinstance(flow, Flow)
-            book = HouseBook(flow)
+            assert isinstance(market.source, SyntheticSource), "a tape keeps its own book"
+            book = HouseBook(market.source.flow)
             book.start(self.played_ns // 1_000_000)
             market.book, market.diff_id = book, book.update_id
         return market.book
@@ -106,10 +107,14 @@ class Exchange:
         source, wire = market.source, market.wire
         if isinstance(source, TapeSource):
             _, bids, asks = source.depth(1, self.played_ns)
-            zero = amount(source.spec.price_tick * 0)
-            bid = tuple(map(amount, bids[0])) if bids else (zero, zero)
-            ask = tuple(map(amount, asks[0])) if asks else (zero, zero)
-            return (*bid, *ask)  # type: ignore[return-value]
+            nothing = (Decimal(0), Decimal(0))
+            (bid, bid_size), (ask, ask_size) = [*bids, nothing][0], [*asks, nothing][0]
+            return amount(bid), amount(bid_size), amount(ask), amount(ask_size)
         engine = self.live_book(market).engine
-        top = [engine.best(side) or (0, 0) for side in (BUY, SELL)]
-        return (*(text for p, s in top for text in (wire.price(p), wire.size(s))),)  # type: ignore[return-value]
+        best_bid, best_ask = engine.best(BUY) or (0, 0), engine.best(SELL) or (0, 0)
+        return (
+            wire.price(best_bid[0]),
+            wire.size(best_bid[1]),
+            wire.price(best_ask[0]),
+            wire.size(best_ask[1]),
+        )

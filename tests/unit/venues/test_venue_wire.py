@@ -314,10 +314,10 @@ async def connect_to_closing_venue() -> AsyncIterator[Client]:
             yield client
 
 
-@pytest.mark.parametrize("kind", ["refuse", "half_frame"])
+@pytest.mark.parametrize("kind", ["refuse", "half_frame", "stall"])
 async def test_broken_answers_break_the_request_once(kind: Any) -> None:
     async with running(start_in_s=600) as (venue, api):
-        venue.faults.add(Fault(kind=kind, path="/api/v3/klines"))
+        venue.faults.add(Fault(kind=kind, path="/api/v3/klines", seconds=0.05))
         with pytest.raises(httpx.TransportError):
             await api("klines", symbol="BTCUSDT", interval="1m")
         assert await api("klines", symbol="BTCUSDT", interval="1m", limit=1)
