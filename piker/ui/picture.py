@@ -137,13 +137,15 @@ class Picture:
         self.ticks_seen += n
 
     def add_gap(self, gap: Gap) -> None:
-        """Record a gap, or that the one of the same start was filled."""
-        for i, old in enumerate(self.gaps):
-            if old.t0 == gap.t0 and old.kind == gap.kind:
-                self.gaps[i] = gap
-                break
-        else:
-            self.gaps.append(gap)
+        """Record a gap; it takes the place of those of its kind that it covers."""
+        covered = [
+            old
+            for old in self.gaps
+            if old.kind == gap.kind and gap.t0 <= old.t0 and (old.t1 <= gap.t1 or old.t0 == gap.t0)
+        ]
+        for old in covered:
+            self.gaps.remove(old)
+        self.gaps.append(gap)
         self.publish(gap)
 
     # ---- reading

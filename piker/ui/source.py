@@ -21,11 +21,11 @@ from piker.data.feed import Flume, open_feed
 from piker.errors import PikerError, SymbolNotFound
 from piker.log import get_logger
 from piker.model.bars import FILLED, PARTIAL
-from piker.model.ticks import FEED_DOWN, TAKER_SELL, TRADE
+from piker.model.ticks import FEED_DOWN, QUOTE, TAKER_SELL, TRADE
 from piker.ui.lod import O, T, bars_to_columns
 from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
-from piker.ui.status import Latency, Progress, feed_status
+from piker.ui.status import Latency, Pace, Progress, feed_status
 
 log = get_logger(__name__)
 
@@ -78,6 +78,7 @@ class Source:
         self._on_trouble = on_trouble
         self.picture: Picture | None = None
         self._latency = Latency()
+        self._pace = Pace()
         self._progress = Progress()
         self._seen: dict[int, int] = {}  # period -> index of the newest row read
         self._received_s = 0.0  # when the newest tick reached the daemon, the run's clock
@@ -143,10 +144,13 @@ class Source:
         async for batch in ticks:
             now = clock.now_s()
             trades = batch[batch["type"] == TRADE]
-            received = int(batch["time_recv_ns"].max(initial=0))
+            # what the daemon itself adds (bar closes, feed states) is no sign of life
+            quotes = batch[batch["type"] == QUOTE]
+            received = int(max(part["time_recv_ns"].max(initial=0) for part in (trades, quotes)))
             if received:
                 self._received_s = received / clock.NS
                 self._latency.add(trio.current_time(), (now - self._received_s) / clock.speed())
+                self._pace.add(trio.current_time())
             if len(trades):
                 sold = (trades["flags"] & TAKER_SELL) != 0
                 times = trades["time_venue_ns"] / clock.NS
@@ -248,7 +252,8 @@ class Source:
         if picture is None:
             return
         event: Mapping[str, Any] = self._lost or self._flume.feed_state
-        status = feed_status(event, self._received_s, clock.now_s(), picture.slots, clock.speed())
+        now, speed, gap_s = clock.now_s(), clock.speed(), self._pace.gap_s
+        status = feed_status(event, self._received_s, now, picture.slots, speed, gap_s)
         picture.status = msgspec.structs.replace(
             status,
             latency_ms=self._latency.median_ms(trio.current_time()),
@@ -265,7 +270,6 @@ class Source:
             "venue": picture.facts.venue_name or "official",
             "1 m bars": f"{len(picture.series[60])}",
             "1 s bars": f"{len(picture.series[1])}",
-            "reads every": f"{FRAME_S * 1e3:.0f} ms",
             "last gap": f"{gap.kind}, {gap.n}" if gap else "none",
         }
 

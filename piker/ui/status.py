@@ -20,6 +20,7 @@ from piker.ui.sessions import SlotMap
 LATE_FACTOR: Final = 5  # times the expected gap
 LATE_MIN_S: Final = 1.0
 LATENCY_WINDOW_S: Final = 2.0
+_PACE_MIN: Final = 8  # gaps before their median means anything
 _HOLLOW: Final = ("emsd", "brokerd")  # shown before they were ever started
 
 Feed = Literal["connecting", "live", "late", "stale", "refused", "down", "closed"]
@@ -47,18 +48,43 @@ class Latency:
         return median(delay for _, delay in self._seen) * 1e3 if self._seen else None
 
 
+class Pace:
+    """How often something comes: the median gap between the newest arrivals, real seconds."""
+
+    def __init__(self) -> None:
+        self._gaps: deque[float] = deque(maxlen=64)
+        self._last: float | None = None
+
+    def add(self, now: float) -> None:
+        """Count an arrival at `now`."""
+        if self._last is not None:
+            self._gaps.append(now - self._last)
+        self._last = now
+
+    @property
+    def gap_s(self) -> float | None:
+        """The gap to expect; None until enough has come to say."""
+        return median(self._gaps) if len(self._gaps) >= _PACE_MIN else None
+
+
 def feed_status(
-    event: Mapping[str, Any], time_recv: float, now: float, slots: SlotMap, speed: float = 1.0
+    event: Mapping[str, Any],
+    time_recv: float,
+    now: float,
+    slots: SlotMap,
+    speed: float = 1.0,
+    seen_gap_s: float | None = None,
 ) -> Status:
     """
     Return the feed's part of a status record.
 
     `event`: the newest `state` event of the feed. `time_recv`: when the newest tick reached the
     daemon, epoch seconds of the run's clock (0 or nan: none yet), as is `now`. Ages are told in
-    real seconds, of which `speed` pass in the market per real one.
+    real seconds, `speed` market seconds each. `seen_gap_s`: how often data came lately, which
+    says more than what the feed expects of any market.
     """
     state = int(event.get("state", FEED_CONNECTING))
-    expected = float(event.get("expected_gap_s") or 0.0) or None
+    expected = seen_gap_s or float(event.get("expected_gap_s") or 0.0) or None
     age = max(0.0, now - time_recv) / speed if time_recv > 0 else None
     # the part in brackets is for the log: names of peers, system errors
     cause = str(event.get("cause") or "").partition(" (")[0]

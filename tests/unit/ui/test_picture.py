@@ -119,3 +119,6 @@ def test_a_filled_gap_replaces_the_open_one(picture):
     picture.add_gap(Gap(1.0, 3.0, "feed", 42, True))
     assert list(picture.gaps) == [Gap(1.0, 3.0, "feed", 42, True)]
     assert len(changes) == 2
+    picture.add_gap(Gap(2.0, 2.5, "lost", 7))
+    picture.add_gap(Gap(0.5, 4.0, "feed", 50, True))
+    assert list(picture.gaps) == [Gap(2.0, 2.5, "lost", 7), Gap(0.5, 4.0, "feed", 50, True)]

@@ -5,7 +5,7 @@ import pytest
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
 from piker.ui.messages import Daemon
 from piker.ui.sessions import SlotMap
-from piker.ui.status import Latency, Progress, daemon_dots, feed_status
+from piker.ui.status import Latency, Pace, Progress, daemon_dots, feed_status
 
 ALWAYS = SlotMap()
 
@@ -93,3 +93,14 @@ def test_progress_tells_the_seconds_left():
     assert (got.have, got.total, got.eta) == (600, 1100, 5.0)
     done = progress.load(event | {"have": 700, "done": True}, 16.0)
     assert (done.have, done.total) == (700, 700)
+
+
+def test_pace_is_the_median_gap_and_decides_what_is_late():
+    pace = Pace()
+    for n in range(20):
+        assert (pace.gap_s is None) == (n < 9)
+        pace.add(n * 0.5)
+    assert pace.gap_s == pytest.approx(0.5)
+    event = {"state": FEED_LIVE, "expected_gap_s": 60.0}
+    assert feed_status(event, 997.0, 1000.0, ALWAYS).feed == "live"
+    assert feed_status(event, 997.0, 1000.0, ALWAYS, seen_gap_s=pace.gap_s).feed == "late"
