@@ -178,7 +178,8 @@ class RingReader:
             if self.position < oldest:
                 lost += oldest - self.position
                 self.position = oldest
-            count = min(head - self.position, most)
+            # Of a reader that slept between the two loads, HEAD may be laps ahead of `oldest`.
+            count = min(head - self.position, most, ring.capacity)
             out = self._copy(count)
             overwritten = words[_RESERVE] - ring.capacity - self.position
             self.position += count

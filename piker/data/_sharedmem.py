@@ -94,7 +94,7 @@ class ShmArray:
         return self.last_index % self.size
 
     def __len__(self) -> int:
-        return max(0, self.last_index - self.first_index)
+        return min(self.size, max(0, self.last_index - self.first_index))
 
     @property
     def generation(self) -> int:
@@ -150,8 +150,10 @@ class ShmArray:
         A row lapped while it was copied is left out. The newest row is left out when its writer
         holds it; an older one in that state reads as the close before it, flagged PARTIAL.
         """
-        start = max(start, self.first_index)
+        # LAST before FIRST: of a reader that slept between the loads, the rows are lapped, not
+        # more than there are.
         stop = min(stop, self.last_index)
+        start = max(start, self.first_index)
         if stop <= start:
             return np.empty(0, self.dtype)
         before = self._copy(start, stop, "rev")

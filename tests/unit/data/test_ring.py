@@ -105,6 +105,35 @@ def test_readers_cannot_write(ring: TickRing) -> None:
         other.put_many(trades(0, 1))
 
 
+def test_reader_that_sleeps_between_its_two_loads_still_counts_every_record(
+    ring: TickRing,
+) -> None:
+    class Sleepy:
+        """The ring's counters, with the writer going three laps on after the first load."""
+
+        def __init__(self, words: memoryview) -> None:
+            self.words = words
+            self.is_first = True
+
+        def __getitem__(self, word: int) -> int:
+            value = self.words[word]
+            if self.is_first:
+                self.is_first = False
+                ring.put_many(trades(ring.head, 3 * ring.capacity))
+            return int(value)
+
+    attached = TickRing.attach(ring.token)
+    reader = attached.reader()
+    attached._words = Sleepy(attached._words)  # type: ignore[assignment]
+    rows = reader.read()
+    ring.put_many(trades(ring.head, 1))
+    rows = np.concatenate((rows, reader.read()))
+    survivors = rows[rows["type"] == TRADE]["tid"].tolist()
+    assert survivors == list(range(2 * ring.capacity, 3 * ring.capacity + 1))[-len(survivors) :]
+    assert reader.lost + len(survivors) == 3 * ring.capacity + 1
+    assert rows[rows["type"] == GAP]["tid"].sum() == reader.lost
+
+
 READER = """
 import sys
 import numpy as np

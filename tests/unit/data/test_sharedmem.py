@@ -419,3 +419,30 @@ def test_maybe_open_gives_the_same_array_again_until_it_is_gone(tmp_path: Path) 
     assert again is first
     first.unlink()
     assert maybe_open_shm_array("m.rt", 4, **where)[1]
+
+
+@pytest.mark.parametrize("sleeps_after", range(1, 6))
+def test_reader_that_sleeps_between_its_loads_gets_no_wrong_row(
+    array: ShmArray, sleeps_after: int
+) -> None:
+    class Sleepy:
+        """The array's counters, with the writer going three laps on after some load."""
+
+        def __init__(self, words: memoryview) -> None:
+            self.words = words
+            self.loads = 0
+
+        def __getitem__(self, word: int) -> int:
+            value = self.words[word]
+            self.loads += 1
+            if self.loads == sleeps_after:
+                array.push(bars(100 + SIZE, 3 * SIZE))
+            return int(value)
+
+    array.push(bars(100, SIZE))
+    reader = attach_shm_array(array.token)
+    reader._words = Sleepy(reader._words)  # type: ignore[assignment]
+    rows = reader.array
+    assert len(rows) <= SIZE
+    assert (np.diff(rows["index"]) == 1).all()
+    assert (rows["close"] == rows["time"] * 10).all()
