@@ -106,7 +106,7 @@ export class Cards {
     if (market.error) return '';
     if (!market.info) {
       if (performance.now() - this.since < QUIET_MS || link.state !== 'open') return '';
-      return market.status.cause || `Starting datad.${market.fqme.split('.').pop()}…`;
+      return market.status.cause || this.chart.page.tree.cause || `Starting datad.${market.fqme.split('.').pop()}…`;
     }
     const { status, store } = market;
     if (status.feed === 'closed') {

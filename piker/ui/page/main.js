@@ -37,6 +37,7 @@ class Page {
   constructor() {
     this.code = takeCode();
     this.prefs = {};
+    this.tree = { cause: '', daemons: [] };
     this.theme = new Theme();
     this.loop = new Loop();
     this.cache = new BlockCache();
@@ -99,7 +100,6 @@ class Page {
     }
     this.isWelcomed = true;
     if (this.prefs.theme && this.prefs.theme !== 'auto') this.theme.wanted = this.prefs.theme;
-    this.theme.colorBlind = Boolean(this.prefs.colour_blind);
     this.retheme();
     this.help = new Help(this.actions.bind(Keys, this.prefs.keys).table);
     const [first, ...others] = message.charts;
@@ -138,12 +138,13 @@ class Page {
     else if (!this.markets.control(message) && message.op === 'status') this.takeTree(message);
     if (message.op !== 'status') return;
     this.details.update(this.focused);
-    if (this.focused.market) this.writeWords();
+    this.writeWords();
   }
 
-  /** Daemons before any market is open. */
+  /** The tree before a market is there: its daemons, and the step under way. */
   takeTree(message) {
-    if (!this.focused.market) this.status.writeDaemons(message.daemons);
+    this.tree = message;
+    this.layout.each(WORDS);
   }
 
   refused(message) {

@@ -66,7 +66,8 @@ export class StatusBar {
 
   update(chart) {
     const { market, view } = chart;
-    this.writeDaemons(market?.status.daemons || []);
+    const daemons = market?.status.daemons;
+    this.writeDaemons(daemons?.length ? daemons : chart.page.tree.daemons);
     if (this.until && performance.now() > this.until) this.sentence = this.until = 0;
     const load = market?.load;
     const loading = load ? `loading ${periodWords(load.period)} history` : '';

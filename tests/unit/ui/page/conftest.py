@@ -60,3 +60,18 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
     made = make_stage()
     made.open()
     return made
+
+
+@pytest.fixture(scope="session")
+def module(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """`call(file, script, argument)`: runs `script` in the page with the module's names as `m`."""
+    context = chromium.new_context()
+    page = context.new_page()
+    Stage(page, {}, []).open()
+
+    def call(file: str, script: str, argument: Any = None) -> Any:
+        source = f"async (x) => {{ const m = await import('/{file}'); return ({script})(x); }}"
+        return page.evaluate(source, argument)
+
+    yield call
+    context.close()

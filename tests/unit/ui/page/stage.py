@@ -83,6 +83,7 @@ class Stage:
         self.heard: list[Any] = []
         self.filter: Callable[[str | bytes], bool] = lambda frame: True
         self.is_down = False
+        self.is_slow = False
         page.route("**/*", self._serve)
         page.route_web_socket("**/ws", self._connect)
 
@@ -174,6 +175,8 @@ class Stage:
                         1, "secret", "build", self.charts, self.prefs, NOW, 1.0, self.has_debug
                     )
                 )
+            case messages.Open() if self.is_slow:
+                pass
             case messages.Open(chan, fqme) if fqme in self.markets:
                 self.session.attach(chan, self.markets[fqme])
             case messages.Open(chan, fqme):

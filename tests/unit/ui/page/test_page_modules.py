@@ -12,24 +12,6 @@ pytestmark = pytest.mark.browser
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden_ladder.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def module(chromium):
-    """`call(file, script, argument)`: runs `script` with the module's names as `m`."""
-    from stage import Stage
-
-    context = chromium.new_context()
-    page = context.new_page()
-    made = Stage(page, {}, [])
-    made.open()
-
-    def call(file, script, argument=None):
-        source = f"async (x) => {{ const m = await import('/{file}'); return ({script})(x); }}"
-        return page.evaluate(source, argument)
-
-    yield call
-    context.close()
-
-
 def test_slots_blocks_and_levels_equal_the_golden_vectors(module):
     slots = module(
         "ladder.js",
@@ -72,7 +54,10 @@ def test_price_steps_are_whole_multiples_of_the_tick(module, least, tick, step):
 
 
 def test_snapping_keeps_the_ticks_digits(module):
-    assert module("num.js", "() => [m.snap(61250.149, 0.1), m.snap(1.37, 0.25)]") == [61250.1, 1.25]
+    assert module("num.js", "() => [m.snap(61250.149, 0.1), m.snap(1.37, 0.25)]") == [
+        61250.1,
+        1.25,
+    ]
 
 
 def test_an_hour_that_happens_twice_is_labelled_twice(module):
@@ -102,7 +87,13 @@ def test_a_typed_date_is_a_time_or_nothing(module, text, t):
 
 def test_periods_can_be_typed(module):
     texts = ["15", "30s", "4h", "1d", "x"]
-    assert module("ladder.js", "x => x.map(m.parsePeriod)", texts) == [900, 30, 14400, 86400, None]
+    assert module("ladder.js", "x => x.map(m.parsePeriod)", texts) == [
+        900,
+        30,
+        14400,
+        86400,
+        None,
+    ]
 
 
 def test_a_block_is_read_as_it_was_packed(module):

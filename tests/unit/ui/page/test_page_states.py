@@ -1,7 +1,7 @@
 """Every state of the page as it is seen: feed, loading, loss of the actor, refusals, search."""
 
 import pytest
-from stage import CODE, FQME, NOW, ORIGIN, picture_of, status
+from stage import CODE, DAEMONS, FQME, NOW, ORIGIN, picture_of, status
 
 from piker.ui import messages
 
@@ -277,3 +277,22 @@ def test_a_phone_has_its_periods_in_the_thumb_bar(make_stage):
     assert stage.page.locator("#status").is_hidden()
     box = stage.page.locator(".pill").bounding_box()
     assert box["x"] + box["width"] <= 390
+
+
+def test_a_reload_comes_back_with_the_tabs_own_secret(stage):
+    stage.page.reload()
+    stage.until("window.piker && piker.debug.facts().bars_in_view > 0")
+    hello = [said for said in stage.heard if isinstance(said, messages.Hello)][-1]
+    assert (hello.code, hello.secret) == ("", "secret")
+
+
+def test_the_step_under_way_is_told_before_a_market_is_there(make_stage):
+    stage = make_stage()
+    stage.is_slow = True
+    stage.page.goto(f"{ORIGIN}/#c={CODE}")
+    stage.until("window.piker !== undefined")
+    stage.say(messages.Status(0, "connecting", cause="Starting datad.binance…", daemons=DAEMONS))
+    stage.page.locator(".note").wait_for(state="visible")
+    assert stage.page.inner_text(".note") == "Starting datad.binance…"
+    assert stage.page.inner_text(".pill .word") == "connecting"
+    assert stage.page.locator(".daemons > span").count() == 5
