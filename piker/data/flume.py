@@ -23,13 +23,14 @@ from piker.data._blocks import L1Block, L2Block
 from piker.data._doorbell import Doorbell, open_doorbell
 from piker.data._outbox import Message, Outbox
 from piker.data._ring import RingReader, TickRing
-from piker.data._sharedmem import ShmArray, attach_shm_array
+from piker.data._sharedmem import SegmentGone, ShmArray, attach_shm_array
 from piker.errors import ConnectionLost
 from piker.model.bars import BAR_DTYPE, PERIODS_S
 from piker.model.market import MktPair
 from piker.model.ticks import FEED_DOWN, FEED_NAMES, GAP, TICK_DTYPE
 from piker.storage.bars import TimeseriesNotFound, open_bar_store
 
+_NOTHING = np.zeros(0, TICK_DTYPE)
 LOST_UNKNOWN = -1  # `tid` of the GAP record after the writer was restarted
 
 
@@ -44,6 +45,7 @@ class Flume:
         self.throttle_rate: float | None = None
         self._bound = trio.Event()
         self._listeners: WeakSet[EventStream] = WeakSet()
+        self._readers: WeakSet[TickStream] = WeakSet()
         self._attached: dict[str, Any] = {}
         self._bind(message)
 
@@ -62,6 +64,8 @@ class Flume:
         self._attached = {}
         bound, self._bound = self._bound, trio.Event()
         bound.set()
+        for reader in list(self._readers):
+            reader.wake()
 
     def rebind(self, message: dict[str, Any]) -> None:
         """Hold the shared memory of a restarted `datad` from now on."""
@@ -221,9 +225,13 @@ class Flume:
         that the number is not known and the arrays are to be read again.
         """
         stream = TickStream(self)
+        self._readers.add(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.keep_bell, period_s or 0.0)
-            yield stream
+            try:
+                yield stream
+            finally:
+                self._readers.discard(stream)
             nursery.cancel_scope.cancel()
 
 
@@ -256,7 +264,7 @@ class TickStream:
         self.lost = 0  # records missed for good by being lapped
         self.reattached = 0
         self._generation = flume.generation
-        self._reader: RingReader = flume.ring.reader()
+        self._reader = self._attach(None)
         self._bell: Doorbell | None = None
         self._has_bell = trio.Event()
         self._bell_lost = trio.Event()
@@ -276,30 +284,47 @@ class TickStream:
                 await self._has_bell.wait()
             else:
                 try:
-                    await bell.wait(self._reader.has_data)
+                    await bell.wait(self._has_data)
                 except ConnectionLost:
                     self._bell, self._has_bell = None, trio.Event()
                     self._bell_lost.set()
             has_waited = True
 
+    def _has_data(self) -> bool:
+        return self._reader is not None and self._reader.has_data()
+
+    def wake(self) -> None:
+        """Have the reader look again: the flume was bound to another writer."""
+        if self._bell is not None:
+            self._bell.wake()
+
     def read_nowait(self) -> np.ndarray:
         """Return what is there, at most 4,096 records; empty when there is nothing."""
-        batch = self._reader.read()
-        self.lost = max(self.lost, self._reader.lost)
-        if not len(batch) and self.flume.generation != self._generation:
+        batch = _NOTHING if self._reader is None else self._reader.read()
+        if len(batch):
+            self.lost += int(batch["tid"][0]) if batch["type"][0] == GAP else 0
+        elif self.flume.generation != self._generation:
             return self._switch()
         return batch
 
-    def skip_to_newest(self) -> int:
-        """Leave out what waits and return how many records that were."""
-        skipped = self._reader.ring.head - self._reader.position
-        self._reader.position += skipped
-        return skipped
+    def skip_to_newest(self) -> None:
+        """Leave out what waits."""
+        if self._reader is not None:
+            self._reader.position = self._reader.ring.head
+
+    def _attach(self, from_seq: int | None) -> RingReader | None:
+        """Return a reader of the present ring; None when its writer is gone already."""
+        try:
+            return self.flume.ring.reader(from_seq)
+        except SegmentGone:
+            return None
 
     def _switch(self) -> np.ndarray:
         """Read the new writer's ring from its beginning, behind a GAP record."""
         self._generation = self.flume.generation
-        self._reader = self.flume.ring.reader(0)
+        self._reader = self._attach(0)
+        if self._reader is None:
+            return _NOTHING
         self.reattached += 1
         gap = np.zeros(1, TICK_DTYPE)
         for name in ("price", "size", "price2", "size2"):
@@ -318,7 +343,10 @@ class TickStream:
                     self._bell_lost = trio.Event()
                     self._bell = bell
                     self._has_bell.set()
-                    await self._bell_lost.wait()
+                    try:
+                        await self._bell_lost.wait()
+                    finally:
+                        self._bell = None  # its descriptor is closed next
                 await self.flume.wait_bound(generation)
             except ConnectionLost:
                 with trio.move_on_after(clock.jitter(0.2)):
