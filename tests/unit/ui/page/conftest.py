@@ -44,7 +44,7 @@ def make_stage(chromium: Any) -> Iterator[Callable[..., Stage]]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+        page.on("console", lambda said: errors.extend([said.text] * (said.type == "error")))
         chosen = {FQME: picture_of()} if markets is None else markets
         return Stage(page, chosen, [FQME] if charts is None else charts)
 

@@ -9,9 +9,10 @@ SETUP = """
 const { BlockCache } = await import('/cache.js');
 const store = new m.Store(new BlockCache(), 1);
 const k = 1000, t0 = k * 1024 * 60;
-store.setMarket({ gen: 7, rev: 4, first: {'60': t0, '1': null}, last: {'60': t0 + 600, '1': null} });
-const block = (n, ver, extra = {}) => ({ kind: 1, gen: 7, flags: 0, rung: 60, key: k, n, ver, rev: 4,
-  bytes: 40 + 48 * n, t: Float64Array.from({length: n}, (_, i) => t0 + 60 * i),
+store.setMarket({ gen: 7, rev: 4, first: {'60': t0, '1': null},
+  last: {'60': t0 + 600, '1': null} });
+const block = (n, ver, extra = {}) => ({ kind: 1, gen: 7, flags: 0, rung: 60, key: k, n, ver,
+  rev: 4, bytes: 40 + 48 * n, t: Float64Array.from({length: n}, (_, i) => t0 + 60 * i),
   ...Object.fromEntries([...'ohlcv'].map(c => [c, new Float64Array(n).fill(ver)])), ...extra });
 const row = (i, ver, c = ver) => ({ rung: 60, t: t0 + 60 * i, o: c, h: c, l: c, c, v: 1, ver });
 const tail = (...rows) => ({ gen: 7, ver: rows[0].ver, last: 1, rows });
@@ -57,8 +58,8 @@ def test_applying_a_tail_twice_does_no_harm(run):
 
 def test_a_bar_that_was_skipped_has_its_block_asked_again(run):
     script = (
-        "store.addBlock(block(3, 10)); store.addTail(tail(row(2, 11))); store.addTail(tail(row(6, 12)));"
-        " return store.missing(60, k, k, []);"
+        "store.addBlock(block(3, 10)); store.addTail(tail(row(2, 11)));"
+        " store.addTail(tail(row(6, 12))); return store.missing(60, k, k, []);"
     )
     assert run(script) == [1000]
 
@@ -67,7 +68,8 @@ def test_a_block_read_before_a_repair_is_ignored(run):
     script = (
         "store.addBlock(block(3, 10)); store.setDirty({ t0, t1: t0 + 60, rev: 5 });"
         " const asked = store.missing(60, k, k, []);"
-        " const old = store.addBlock(block(3, 11)), fresh = store.addBlock(block(3, 12, { rev: 5 }));"
+        " const old = store.addBlock(block(3, 11));"
+        " const fresh = store.addBlock(block(3, 12, { rev: 5 }));"
         " return [asked, old, fresh, store.counts.ignored];"
     )
     assert run(script) == [[1000], False, True, 1]
@@ -77,7 +79,8 @@ def test_another_generation_keeps_the_rows_dimmed_and_asks_for_all(run):
     script = (
         "store.addBlock(block(3, 10)); store.setMarket({ gen: 8, rev: 1, first: {'60': t0},"
         " last: {'60': t0 + 600} }); const held = closes();"
-        " return [held.length, store.dimmed, store.missing(60, k, k, []), store.addBlock(block(3, 11))];"
+        " const asked = store.missing(60, k, k, []);"
+        " return [held.length, store.dimmed, asked, store.addBlock(block(3, 11))];"
     )
     assert run(script) == [3, True, [1000], False]
 
