@@ -44,11 +44,11 @@ BARS_KEPT: Final = 24 * 400  # hours of minute bars, 5 kB each
 CASCADE: Final = (
     (720, 0.20),
     (240, 0.25),
-    (90, 0.28),
-    (35, 0.30),
-    (12, 0.20),
-    (4, 0.15),
-    (1, 0.25),
+    (90, 0.33),
+    (35, 0.42),
+    (12, 0.25),
+    (4, 0.12),
+    (1, 0.15),
 )
 WALK_DAYS: Final = 240  # shocks that still matter: 0.98^240 < 1 %
 WALK_PULL: Final = 0.98
