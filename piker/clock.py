@@ -23,7 +23,7 @@ NS = 1_000_000_000
 
 
 class ClockSpec(msgspec.Struct, frozen=True):
-    """A virtual clock: `base_ns` UTC at `anchor_ns` of CLOCK_MONOTONIC, then `speed` times as fast."""
+    """A virtual clock: `base_ns` UTC at `anchor_ns` of CLOCK_MONOTONIC, then at `speed`."""
 
     base_ns: int
     anchor_ns: int
@@ -45,7 +45,8 @@ def parse_spec(text: str) -> ClockSpec:
         spec = ClockSpec(int(base), int(anchor), float(speed))
     except ValueError:
         raise ConfigError(
-            f"clock: was {text!r}, expected BASE_NS,ANCHOR_NS,SPEED as `piker venue serve --json` prints"
+            f"clock: was {text!r}, expected BASE_NS,ANCHOR_NS,SPEED"
+            " as `piker venue serve --json` prints"
         ) from None
     if not 0 < spec.speed < 1e6:
         raise ConfigError(f"clock: speed was {spec.speed:g}, expected above 0 and below 1000000")
@@ -94,7 +95,7 @@ def monotonic_ns() -> int:
 
 async def sleep_until_ns(when_ns: int) -> None:
     """Sleep until the run's clock reads `when_ns`; returns at once when that is past."""
-    while (left_ns := when_ns - now_ns()) > 0:
+    while (left_ns := when_ns - now_ns()) > 0:  # noqa: ASYNC110 - no event marks a time
         await trio.sleep(min(left_ns / NS / speed(), 3600.0) + 1e-4)
     await trio.lowlevel.checkpoint()
 

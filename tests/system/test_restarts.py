@@ -67,7 +67,7 @@ async def page_bars(page: Page, first_s: int, last_s: int) -> dict[int, list[flo
     """Return the bars the page holds for its period as `{time: [o, h, l, c, v]}`."""
     script = "([t0, t1]) => window.piker.debug.bars(t0, t1)"
     bars = await page.evaluate(script, [first_s, last_s])
-    return {int(bars["t"][i]): [bars[name][i] for name in "ohlcv"] for i in range(len(bars["t"]))}
+    return {int(bar["t"]): [bar[name] for name in "ohlcv"] for bar in bars}
 
 
 async def differences(page: Page, venue: VenueProcess, first_s: int) -> list[str]:
@@ -89,7 +89,9 @@ def same(ours: list[float] | None, theirs: list[float]) -> bool:
 async def test_candles_go_on_after_datad_is_killed(tmp_path: Path) -> None:
     async with open_chart(tmp_path) as (venue, state, page):
         await page.call(lambda tab: (tab.keyboard.type("1s"), tab.keyboard.press("Enter")))
-        facts = await page.until(lambda facts: facts["period"] == 1, "the page shows seconds")
+        facts = await page.until(
+            lambda facts: facts["period"] == 1 and facts["last"], "the page shows seconds"
+        )
         first_s = int(facts["last"]["t"]) - 20
         for _ in rounds(2, 20):
             next_at = trio.current_time() + APART_S
@@ -115,7 +117,9 @@ async def test_candles_go_on_after_datad_is_killed(tmp_path: Path) -> None:
 async def test_no_bar_is_missed_when_samplerd_is_killed(tmp_path: Path) -> None:
     async with open_chart(tmp_path) as (venue, state, page):
         await page.call(lambda tab: (tab.keyboard.type("1s"), tab.keyboard.press("Enter")))
-        facts = await page.until(lambda facts: facts["period"] == 1, "the page shows seconds")
+        facts = await page.until(
+            lambda facts: facts["period"] == 1 and facts["last"], "the page shows seconds"
+        )
         first_s = int(facts["last"]["t"]) - 5
         for _ in rounds(2, 20):
             next_at = trio.current_time() + APART_S
