@@ -98,6 +98,21 @@ def _lock(folder: Path) -> int:
     return fd
 
 
+def is_held(folder: Path) -> bool:
+    """Whether some process holds the run folder, be it still starting."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
     """

@@ -22,7 +22,7 @@ from piker.log import file_name
 from piker.service._client import check_venues, find_run
 from piker.service._lifeline import PARENT_ENV, ROOT_ENV
 from piker.service._registry import Address, probe
-from piker.service._run_file import read_run
+from piker.service._run_file import is_held, read_run
 
 START_S = 15.0
 POLL_S = 0.01
@@ -88,16 +88,12 @@ async def ensure_pikerd(
         raise ServiceUnavailable(f"no pikerd runs at {addr[0]}:{addr[1]} (PIKER_REGISTRY)")
     process = start_private_pikerd(venues, clock, loglevel)
     with trio.move_on_after(START_S):
-        while process.poll() is None:
+        # Ours may be refused because another client starts one at the same moment: wait for that.
+        while process.poll() is None or is_held(config.run_dir()):
             if (run := read_run(config.run_dir())) and await probe(*run.address):
                 _check(venues)
                 return run.address
             await trio.sleep(POLL_S)
-        # Refused: another client may have started one at the same moment.
-        await trio.sleep(0.2)
-        if (run := read_run(config.run_dir())) and await probe(*run.address):
-            _check(venues)
-            return run.address
     if process.poll() is None:
         process.terminate()
     why = _last_line(config.config_dir() / "logs" / file_name("pikerd.out"))
