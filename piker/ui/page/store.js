@@ -85,11 +85,10 @@ export class Store {
     }
   }
 
+  /** A gap replaces those of its kind inside it: a repair covers all that was reported meanwhile. */
   addGap(gap) {
-    const same = this.gaps.find((held) => held.t0 === gap.t0 && held.kind === gap.kind);
-    if (same) Object.assign(same, gap);
-    else this.gaps.push(gap);
-    if (this.gaps.length > GAPS_MAX) this.gaps.shift();
+    const isInside = (held) => held.kind === gap.kind && held.t0 >= gap.t0 && held.t1 <= gap.t1;
+    this.gaps = [...this.gaps.filter((held) => !isInside(held)), gap].slice(-GAPS_MAX);
   }
 
   /** The newest block of each rung (or of one) may lack rows: ask it again when it is shown. */

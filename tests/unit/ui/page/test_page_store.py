@@ -95,3 +95,12 @@ def test_rows_that_are_no_numbers_are_counted(run):
         "store.addBlock(block(3, 10, { h: Float64Array.of(10, NaN, 9) })); return store.counts;"
     )
     assert run(script) == {"nan": 1, "odd": 1, "ignored": 0}
+
+
+def test_a_filled_gap_replaces_those_reported_inside_it(run):
+    script = (
+        "const gap = (t0, t1, filled) => store.addGap({ t0, t1, kind: 'feed', n: 0, filled });"
+        " gap(10, 20, false); gap(10, 30, false); gap(50, 60, false); gap(5, 40, true);"
+        " return store.gaps.map(g => [g.t0, g.t1, g.filled]);"
+    )
+    assert run(script) == [[50, 60, False], [5, 40, True]]
