@@ -137,13 +137,6 @@ export function timeTicks(t0, t1, pxPerSecond, minPx, tz, period) {
   return times.map((t) => ({ t, ...labelOf(t, tz, step.seconds) }));
 }
 
-/** Day starts in [t0, t1] in `tz`. */
-export function dayStarts(t0, t1, tz) {
-  const out = [];
-  wallTicks(t0, t1, DAY, tz, out);
-  return out;
-}
-
 /** Epoch time of `2026-11-03 14:30`, `14:30`, `-3d`, `-90m`; null when it is none of these. */
 export function parseWhen(text, now, tz) {
   const back = /^\s*-\s*(\d+)\s*([smhdw])\s*$/i.exec(text);

@@ -167,10 +167,10 @@ export class Chart {
   resize(w, hgt, dpr) {
     if (this.size && this.size.w === w && this.size.hgt === hgt && this.size.dpr === dpr) return;
     if (this.size && this.size.dpr !== dpr) forgetFaces();
-    const grew = this.size && this.view.placed && !this.view.follow;
+    const isAway = this.size && this.view.placed && !this.view.follow;
     this.size = { w, hgt, dpr };
     [this.base.width, this.base.height] = [w, hgt];
-    if (!grew) this.place();
+    if (!isAway) this.place();
     this.fit = 'exact';
     this.paint(BASE);
   }

@@ -4,12 +4,9 @@
 export const BLOCK = 1;
 export const TAIL = 2;
 export const TICKS = 3;
-export const BOOK = 4;
 export const SERIES = 5;
 export const PROTOCOL = 1;
 export const COMPLETE = 1;
-export const LOADING_BEFORE = 2;
-export const HOLDS_GAP = 4;
 const HEADER = 40;
 const TAIL_ROW = 8;
 const NAMES = { [BLOCK]: ['t', 'o', 'h', 'l', 'c', 'v'], [TICKS]: ['t', 'p', 's'], [SERIES]: ['t', 'o', 'l', 'h', 'c'] };

@@ -2,7 +2,7 @@
 
 import * as V from './view.js';
 import { BASE, CROSS, WORDS } from './loop.js';
-import { posOf, slotOf, timeOf } from './ladder.js';
+import { posOf, slotOf } from './ladder.js';
 import { clamp } from './num.js';
 
 const STEP = 1.25;
@@ -125,10 +125,7 @@ export class Intents {
   setPeriod(period) {
     const { chart, view } = this;
     if (period === view.period) return;
-    const at = timeOf(view.right, view.period);
-    view.period = period;
-    view.right = posOf(at, period);
-    view.spacing = Math.max(view.spacing, 1);
+    V.changePeriod(view, period);
     if (view.follow) V.toNow(view, chart.cssW, chart.lastSlot);
     chart.cross.move(null);
     this.changed(!view.follow);

@@ -47,7 +47,6 @@ export class StatusBar {
     this.shown = '';
     root.append(this.mode, this.daemons, this.message, this.bars, el('span', '', 'follow ', [this.follow]), this.scale,
       el('span', '', '', [this.zone, ' ', this.clock]));
-    for (const strong of [this.follow, this.clock]) strong.style.fontWeight = '500';
   }
 
   /** Shows a sentence for `seconds` and says it. */

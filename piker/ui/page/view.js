@@ -78,12 +78,15 @@ export function reset(view, width, lastSlot) {
   toNow(view, width, lastSlot);
 }
 
-/** Another period: the right edge keeps its time, the spacing stays. */
-export function changePeriod(view, period, lastSlot) {
+/**
+ * Another period: the right edge keeps its time and the spacing stays, but is at least one px: a
+ * view of a year in minutes would be two px of weeks.
+ */
+export function changePeriod(view, period) {
   const time = timeOf(view.right, view.period);
   view.period = period;
+  view.spacing = Math.max(view.spacing, 1);
   view.right = posOf(time, period);
-  if (view.follow) view.right = lastSlot + 1 + view.offset;
 }
 
 const toY = (view, price) => (view.log ? Math.log(price) : price);
