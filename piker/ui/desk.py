@@ -7,7 +7,6 @@ must never end because of a page: what a page asks wrongly is answered with a se
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +21,7 @@ from piker.service.private import ensure_pikerd
 from piker.service.rpc import service_rows
 from piker.ui.messages import PROTO, Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
 from piker.ui.picture import Picture
+from piker.ui.search import BrokerSearch, loaded_hits, search_providers
 from piker.ui.session import Session
 from piker.ui.status import daemon_dots
 
@@ -61,6 +61,7 @@ class Desk:
         self._sessions: set[Session] = set()
         self._joined = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._providers: dict[str, BrokerSearch] = {}
         self._step = "Starting pikerd…"
         self.dots: tuple[Daemon, ...] = tuple(daemon_dots([], self._brokers))
 
@@ -74,6 +75,7 @@ class Desk:
     def join_run(self, nursery: trio.Nursery) -> None:
         """The run is joined: markets may be opened, in `nursery`."""
         self._nursery = nursery
+        self._providers = {broker: BrokerSearch(broker, nursery) for broker in __brokers__}
         self._joined.set()
         for broker in self._brokers:
             self.say(f"Starting datad.{broker}…")
@@ -151,16 +153,16 @@ class Desk:
 
     async def search(self, session: Session, request: Search) -> None:
         """Answer with the loaded markets at once and every provider as it comes."""
-        from piker.ui.search import loaded_hits, search_providers
-
-        loaded = [
-            (fqme, _loaded_hit(entry.picture))
-            for fqme, entry in self._entries.items()
-            if entry.picture
-        ]
-        session.send(loaded_hits(request.id, request.text, loaded))
+        order = list(self._options.fqmes)
+        entries = sorted(
+            self._entries.items(), key=lambda e: order.index(e[0]) if e[0] in order else len(order)
+        )
+        loaded = [(fqme, _loaded_hit(entry.picture)) for fqme, entry in entries if entry.picture]
+        first = loaded_hits(request.id, request.text, loaded)
+        session.send(first)
         await self._joined.wait()
-        await search_providers(request, session.send, _providers())
+        listed = {hit.fqme for hit in first.rows}
+        await search_providers(request, session.send, self._providers, listed)
 
     # ---- markets
 
@@ -228,16 +230,3 @@ def _loaded_hit(picture: Picture) -> Hit:
         last if last == last else None,
         last / opened - 1 if is_known else None,
     )
-
-
-def _providers() -> dict[str, Callable[[str], Any]]:
-    from piker.data.feed import install_datad_search
-
-    def provider(broker: str) -> Callable[[str], Any]:
-        async def search(text: str) -> list[dict[str, Any]]:
-            async with install_datad_search(broker) as ask:
-                return await ask(text)
-
-        return search
-
-    return {broker: provider(broker) for broker in __brokers__}

@@ -21,6 +21,7 @@ from piker import clock
 from piker.log import get_logger
 from piker.ui import messages
 from piker.ui.door import CODE_LIFE_S, HEADERS, Door, refusal
+from piker.ui.groups import leaves
 from piker.ui.messages import Code, Err, Hello, NewCode, Open, Pick, Search, Welcome
 from piker.ui.session import Session, SessionOver
 from piker.web.server import (
@@ -151,7 +152,7 @@ class PageServer:
                 nursery.start_soon(_write, ws, session, wake)
                 nursery.start_soon(_watch, ws, session)
         except* SessionOver as over:
-            first = next(e for e in _leaves(over) if isinstance(e, SessionOver))
+            first = next(e for e in leaves(over) if isinstance(e, SessionOver))
             log.info("page closed code=%s cause=%s", first.code, str(first)[:200])
             await ws.close(first.code, str(first)[:100])
         except* SocketClosed:
@@ -249,13 +250,6 @@ async def _watch(ws: WebSocket, session: Session) -> None:
             log.info("page dropped: silent for %g s", trio.current_time() - ws.heard_at)
             ws.abort()
             return
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 def _plain(status: int, text: str, more: tuple[tuple[str, str], ...] = ()) -> Response:

@@ -22,6 +22,7 @@ from piker.errors import PikerError, SymbolNotFound
 from piker.log import get_logger
 from piker.model.bars import FILLED, PARTIAL
 from piker.model.ticks import FEED_DOWN, QUOTE, TAKER_SELL, TRADE
+from piker.ui.groups import leaves
 from piker.ui.lod import O, T, bars_to_columns
 from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
@@ -57,11 +58,6 @@ def known_columns(rows: np.ndarray) -> np.ndarray:
     """Return bars as columns without the stand-ins of rows that nobody has seen yet."""
     unknown = (rows["flags"] & (FILLED | PARTIAL)) == (FILLED | PARTIAL)
     return bars_to_columns(rows[~unknown] if unknown.any() else rows)
-
-
-def first_leaf(err: BaseException) -> BaseException:
-    """Return the first single error of a group, or the error itself."""
-    return first_leaf(err.exceptions[0]) if isinstance(err, BaseExceptionGroup) else err
 
 
 class Source:
@@ -101,7 +97,7 @@ class Source:
                         delay_s = _RETRY_MIN_S
                         await self._follow(next(iter(feed.flumes.values())), on_ready)
                 except* PikerError as group:
-                    refusal = self._take_loss(first_leaf(group), delay_s)
+                    refusal = self._take_loss(next(leaves(group)), delay_s)
                 if refusal:
                     raise refusal
                 await trio.sleep(clock.jitter(delay_s))

@@ -10,7 +10,7 @@ from piker.ui.search import hit_of, loaded_hits, search_providers
 async def test_sections_come_as_their_providers_answer(autojump_clock):
     async def slow(text):
         await trio.sleep(3)
-        return [{"fqme": "eth.slow", "dst": "eth", "src": "eur", "venue": "spot"}]
+        return [{"fqme": "etheur.spot.slow", "base": "ETH", "quote": "EUR"}, {"fqme": "x.slow"}]
 
     async def quick(text):
         return [{"fqme": f"{text}.quick"}]
@@ -23,11 +23,11 @@ async def test_sections_come_as_their_providers_answer(autojump_clock):
 
     sent = []
     providers = {"slow": slow, "quick": quick, "broken": broken, "stuck": stuck}
-    await search_providers(Search(7, " eth "), sent.append, providers)
+    await search_providers(Search(7, " eth "), sent.append, providers, {"x.slow"})
     assert {hits.id for hits in sent} == {7}
     ended = {hits.section: hits for hits in sent if hits.state != "searching"}
     assert ended["quick"].rows[0].fqme == "eth.quick"
-    assert ended["slow"].rows == [Hit("eth.slow", "ETH / EUR, spot")]
+    assert ended["slow"].rows == [Hit("etheur.spot.slow", "ETH / EUR, spot")]
     assert ended["broken"].state == "failed"
     assert "kraken: gone" in ended["broken"].text
     assert "no answer" in ended["stuck"].text
@@ -46,7 +46,6 @@ def test_loaded_markets_match_every_word():
 
 
 def test_a_hit_names_what_is_bought_and_with_what():
-    assert hit_of({"fqme": "a.b", "dst": "btc", "src": "usdt", "venue": "spot"}).name == (
-        "BTC / USDT, spot"
-    )
-    assert hit_of({"fqme": "a.b"}).name == ""
+    row = {"fqme": "btcusdt.spot.binance", "base": "btc", "quote": "usdt", "symbol": "BTCUSDT"}
+    assert hit_of(row) == Hit("btcusdt.spot.binance", "BTC / USDT, spot")
+    assert hit_of({"fqme": "a.b"}) == Hit("a.b", "")

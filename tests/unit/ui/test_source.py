@@ -1,9 +1,8 @@
 """What the reader of a feed does before anything is drawn: which rows count, what is read again."""
 
-from piker.errors import ConnectionLost
 from piker.model.bars import FILLED, PARTIAL, empty_bars
 from piker.ui.lod import T
-from piker.ui.source import _Repair, first_leaf, known_columns
+from piker.ui.source import _Repair, known_columns
 
 
 def test_rows_that_nobody_has_seen_are_not_drawn():
@@ -13,12 +12,6 @@ def test_rows_that_nobody_has_seen_are_not_drawn():
         bars[name] = 5.0
     bars["flags"] = [0, FILLED | PARTIAL, FILLED, PARTIAL]
     assert known_columns(bars)[T].tolist() == [60, 180, 240]
-
-
-def test_the_first_error_of_nested_groups_is_told():
-    lost = ConnectionLost("gone")
-    assert first_leaf(BaseExceptionGroup("", [BaseExceptionGroup("", [lost]), OSError()])) is lost
-    assert first_leaf(lost) is lost
 
 
 async def test_ranges_that_change_before_they_are_read_are_joined():
