@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import tractor
@@ -37,7 +37,9 @@ from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
 from piker.log import get_logger
 from piker.model.ticks import FEED_DOWN, FEED_STALE
 from piker.service.rpc import actor_name, endpoint, run_id
-from piker.storage.bars import BarStore, open_bar_store
+
+if TYPE_CHECKING:
+    from piker.storage.bars import BarStore
 
 log = get_logger(__name__)
 
@@ -54,8 +56,7 @@ class _FeedsBus:
         self.nursery = nursery
         self.feeds: dict[str, MarketService] = {}  # by full fqme and every name it was asked by
         self.bells = DoorbellServer(run_id(), actor_name())
-        self.store: BarStore = open_bar_store(config.broker_dir(brokername) / "bars")
-        self.is_sampled = False
+        self._store: BarStore | None = None
         self._locks: dict[str, trio.Lock] = {}
         self._subscribers: dict[str, set[Outbox]] = {}
 
@@ -68,6 +69,24 @@ class _FeedsBus:
     def services(self) -> list[MarketService]:
         """The markets that are served, each once."""
         return list({id(service): service for service in self.feeds.values()}.values())
+
+    async def open_store(self) -> BarStore:
+        """
+        Return the store of this broker's bars, opened on first use, in a worker thread.
+
+        Raises:
+          ConfigError: its folder cannot be made.
+        """
+
+        def open_it() -> BarStore:
+            # Here, and not at the top: importing it takes a tenth of a second.
+            from piker.storage.bars import open_bar_store
+
+            return open_bar_store(config.broker_dir(self.brokername) / "bars")
+
+        if self._store is None:
+            self._store = await trio.to_thread.run_sync(open_it)
+        return self._store
 
     async def open_market(self, symbol: str, loglevel: str | None) -> MarketService:
         """
@@ -196,6 +215,7 @@ async def allocate_persistent_feed(
             raise ServiceUnavailable(
                 f"{symbol}: no first quote within {FIRST_QUOTE_S:g} s: {stream.cause}"
             )
+        store = await bus.open_store()
         init = validate_backend(mod, [symbol], init_msgs)
         fqme = init.mkt_info.fqme
         if fqme in bus.feeds:  # asked for by another name before
@@ -207,7 +227,7 @@ async def allocate_persistent_feed(
         bus.feeds[fqme] = service
         try:
             async with mod.open_history_client(init.mkt_info) as (get_hist, hist_config):
-                make_loaders(service, get_hist, hist_config, bus.store, publish)
+                make_loaders(service, get_hist, hist_config, store, publish)
                 for loader in service.loaders.values():
                     nursery.start_soon(loader.run)
                 nursery.start_soon(pump, stream.batches, service.feed)

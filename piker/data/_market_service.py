@@ -7,7 +7,8 @@ Makes the parts and describes them to clients; what runs is started by `_feed_bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from piker import clock, config
 from piker.data._blocks import L1Block, L2Block
@@ -18,11 +19,14 @@ from piker.data._ring import TickRing
 from piker.data._sharedmem import open_shm_array
 from piker.data.validate import FeedInit
 from piker.model.bars import PERIODS_S
+from piker.model.market import MktPair
 from piker.service.rpc import actor_name, run_id
-from piker.storage.bars import BarStore
 from piker.tsp._bars import BarBuilder
 from piker.tsp.history import GetHist, HistoryLoader
 from piker.tsp.series import BarSeries
+
+if TYPE_CHECKING:
+    from piker.storage.bars import BarStore
 
 ALWAYS_OPEN = frozenset({"crypto", "crypto_currency", "perpetual_future", "crypto_future"})
 KINDS = {1: "rt", 60: "hist"}
@@ -90,35 +94,44 @@ def open_market_service(
     Raises:
       ShmFull, ConfigError: there is no room, or no folder.
     """
-    mkt, sizes = init.mkt_info, config.settings().data
-    where = (config.shm_dir(), run_id(), actor_name())
-    is_continuous = mkt.type_key in ALWAYS_OPEN
+    mkt = init.mkt_info
+    with ExitStack() as undo:  # a full tmpfs must not keep half a market
+        series = _make_series(mkt, publish, undo)
+        where = (config.shm_dir(), run_id(), actor_name(), mkt.fqme)
+        sizes = config.settings().data
+        ring = TickRing.create(*where, sizes.ring_ticks)
+        undo.callback(ring.unlink)
+        l1 = L1Block.create(*where)
+        undo.callback(l1.unlink)
+        l2 = L2Block.create(*where, sizes.l2_levels)
+        undo.pop_all()
+    bell = bells.bell(mkt.fqme).ring
+    feed = MarketFeed(mkt, ring, series, l1, l2, bell, publish, clock.now_ns)
+    feed.take_first_quote(first_quote)
+    service = MarketService(feed, first_quote, init)
+    service.bell_address = bells.address
+    return service
+
+
+def _make_series(
+    mkt: MktPair, publish: Callable[[Message], None], undo: ExitStack
+) -> dict[int, BarSeries]:
+    sizes = config.settings().data
     rows = {1: sizes.ring_1s, 60: sizes.ring_1m}
     series = {}
     for period_s in PERIODS_S:
         array = open_shm_array(
             f"{mkt.fqme}.{KINDS[period_s]}",
             rows[period_s],
-            shm_dir=where[0],
-            run_id=where[1],
-            actor=where[2],
+            shm_dir=config.shm_dir(),
+            run_id=run_id(),
+            actor=actor_name(),
         )
+        undo.callback(array.unlink)
+        is_continuous = mkt.type_key in ALWAYS_OPEN
         builder = BarBuilder(period_s, mkt.size_tick, is_continuous=is_continuous)
         series[period_s] = BarSeries(mkt.fqme, period_s, array, builder, publish, clock.now_s)
-    feed = MarketFeed(
-        mkt,
-        TickRing.create(*where, mkt.fqme, sizes.ring_ticks),
-        series,
-        L1Block.create(*where, mkt.fqme),
-        L2Block.create(*where, mkt.fqme, sizes.l2_levels),
-        bells.bell(mkt.fqme).ring,
-        publish,
-        clock.now_ns,
-    )
-    feed.take_first_quote(first_quote)
-    service = MarketService(feed, first_quote, init)
-    service.bell_address = bells.address
-    return service
+    return series
 
 
 def make_loaders(

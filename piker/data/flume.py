@@ -25,10 +25,9 @@ from piker.data._outbox import Message, Outbox
 from piker.data._ring import RingReader, TickRing
 from piker.data._sharedmem import SegmentGone, ShmArray, attach_shm_array
 from piker.errors import ConnectionLost
-from piker.model.bars import BAR_DTYPE, PERIODS_S
+from piker.model.bars import BAR_DTYPE, PERIODS_S, empty_bars
 from piker.model.market import MktPair
 from piker.model.ticks import FEED_DOWN, FEED_NAMES, GAP, TICK_DTYPE
-from piker.storage.bars import TimeseriesNotFound, open_bar_store
 
 _NOTHING = np.zeros(0, TICK_DTYPE)
 LOST_UNKNOWN = -1  # `tid` of the GAP record after the writer was restarted
@@ -150,14 +149,15 @@ class Flume:
             return rows
 
         def load() -> np.ndarray:
-            store = open_bar_store(config.broker_dir(self.mkt.broker) / "bars")
-            stored: np.ndarray = store.load(self.fqme, period_s, start_s=start_s, end_s=first_s)
-            return stored
+            # Here, in its thread and on first use: importing it takes a tenth of a second.
+            from piker.storage.bars import open_bar_store
 
-        try:
-            older = await trio.to_thread.run_sync(load)
-        except TimeseriesNotFound:
-            return rows
+            store = open_bar_store(config.broker_dir(self.mkt.broker) / "bars")
+            if store.first_time(self.fqme, period_s) is None:
+                return empty_bars()
+            return store.load(self.fqme, period_s, start_s=start_s, end_s=first_s)
+
+        older = await trio.to_thread.run_sync(load)
         return np.concatenate([older.astype(BAR_DTYPE, copy=False), rows])
 
     # ---- control events -------------------------------------------------------------------

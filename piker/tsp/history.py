@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import trio
@@ -32,9 +32,11 @@ from piker.errors import (
 )
 from piker.log import get_logger
 from piker.model.bars import empty_bars
-from piker.storage.bars import BarStore, TimeseriesNotFound
 from piker.tsp._plan import Range, closed_rows, densify, plan_pages, sorted_unique
 from piker.tsp.series import BarSeries
+
+if TYPE_CHECKING:  # importing it takes a tenth of a second that only datad has to spend
+    from piker.storage.bars import BarStore
 
 log = get_logger(__name__)
 
@@ -126,12 +128,12 @@ class HistoryLoader:
         series = self.series
 
         def load() -> np.ndarray:
+            if self.store.first_time(series.fqme, series.period_s) is None:
+                return empty_bars()
             return self.store.load(series.fqme, series.period_s, start_s=start_s)
 
         try:
             rows = await trio.to_thread.run_sync(load)
-        except TimeseriesNotFound:
-            return empty_bars()
         except (PikerError, OSError) as error:
             log.warning("stored bars are not readable fqme=%s cause=%s", series.fqme, error)
             return empty_bars()
