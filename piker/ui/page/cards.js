@@ -139,12 +139,13 @@ export class Cards {
   /** One chip per overlaid market in its colour; a click takes it away. */
   overlayChips() {
     const { chart } = this;
-    const key = chart.overlays.map(({ fqme }) => fqme).join() + chart.page.theme.name + chart.page.theme.colorBlind;
+    const names = chart.overlays.map((market) => market.info?.name || market.fqme);
+    const key = [...names, chart.page.theme.name].join();
     if (key === this.shown) return;
     this.shown = key;
     this.overlays.replaceChildren(...chart.overlays.map((market, i) => {
       const chip = button('chip', '', () => chart.dropOverlay(market), `Remove ${market.fqme}`);
-      const name = el('span', '', market.info?.name || market.fqme);
+      const name = el('span', '', names[i]);
       name.style.color = chart.page.theme.colors[`overlay${1 + (i % 6)}`];
       chip.append(name, el('span', '', '×'));
       return chip;

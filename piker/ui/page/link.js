@@ -5,6 +5,7 @@ import { TAIL, TICKS, decode, encode, parseControl } from './frames.js';
 import { quantile } from './num.js';
 
 const PROBE_MS = 2000;
+const FIRST_PROBE_MS = 500;
 const BACKOFF_MS = 200;
 const BACKOFF_FACTOR = 1.6;
 const BACKOFF_MAX_MS = 5000;
@@ -79,7 +80,8 @@ export class Link {
     this.setState('open');
     this.events.welcome(message);
     if (document.hidden) this.send('vis', { hidden: true });
-    this.ping();
+    // Not at once: a probe that waits for the first picture would measure the picture.
+    setTimeout(() => this.ping(), FIRST_PROBE_MS);
   }
 
   receiveFrame(buffer) {
