@@ -296,6 +296,7 @@ async def kill_under_load(size: int, kills: int) -> None:
                 unit = services.service_tasks["sleeperd.a"]
                 await wait_until(lambda u=unit, n=n: u.is_up and u.lives == n + 2)
                 unit._short_lives.clear()  # this is not about the storm
+                unit._delay_s = _units.BACKOFF_MIN_S
                 files = files or len(os.listdir("/proc/self/fd"))
             assert await sibling.run(kind.get_pid) == sibling_pid
             assert len(descendants()) == 2
