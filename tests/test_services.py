@@ -528,7 +528,7 @@ async def test_services_command_prints_the_table(tmp_path: Path) -> None:
     async def services(*args: str) -> subprocess.CompletedProcess[bytes]:
         return await run_script("piker", tmp_path, "services", *args)
 
-    assert_one_line(await services(), "no pikerd runs at 127.0.0.1:6116; start one with `pikerd`")
+    assert_one_line(await services(), "start one with `pikerd`")
     url = "http://127.0.0.1:8123#demo"
     args = ("--port", str(free_port()), "--venue", f"binance={url}")
     async with pikerd_process(tmp_path, *args) as (pikerd, run):
@@ -719,3 +719,21 @@ def test_every_callable_name_per_daemon_kind(kind_name: str) -> None:
 def test_enabled_packages_have_no_module_getattr(kind_name: str) -> None:
     for name in enabled_modules(kind_name):
         assert not hasattr(importlib.import_module(name), "__getattr__"), name
+
+
+async def test_a_run_of_another_state_folder_is_never_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "conf.toml").write_text(f"[network]\nport = {port}\n")
+    async with open_test_pikerd(("127.0.0.1", port)):
+        monkeypatch.setenv("PIKER_CONFIG_DIR", str(mine))
+        done = await trio.run_process(
+            [sys.executable, "-c", "from piker._entry import piker; piker()", "services"],
+            check=False,
+            capture_stderr=True,
+            env={k: v for k, v in os.environ.items() if k != "PIKER_REGISTRY"},
+        )
+    assert_one_line(done, f"no pikerd runs on the state folder {mine}")

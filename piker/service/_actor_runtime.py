@@ -248,7 +248,7 @@ async def maybe_open_pikerd(
         yield None
         return
     addr = registry_addrs[0] if registry_addrs else find_run()
-    if actor is None and await probe(*addr) is None:
+    if actor is None and (addr is None or await probe(*addr) is None):
         async with open_pikerd(registry_addrs, loglevel, **kwargs) as services:
             yield services
         return

@@ -30,8 +30,12 @@ QUERY_NAME = "piker_query"  # one-shot commands are called so, with their pid
 REATTACH_MIN_S, REATTACH_MAX_S = 0.1, 2.0
 
 
-def find_run() -> Address:
-    """Return where the run's `pikerd` should be: PIKER_REGISTRY, `run.json`, then `conf.toml`."""
+def find_run() -> Address | None:
+    """
+    Return where the run of this state folder is: PIKER_REGISTRY, else its `run.json`; else None.
+
+    Whoever else listens at the default address is another run, and never joined by accident.
+    """
     if text := os.environ.get("PIKER_REGISTRY"):
         host, _, port = text.rpartition(":")
         if not host or not port.isdigit():
@@ -39,8 +43,21 @@ def find_run() -> Address:
         return host, int(port)
     if run := read_run(config.run_dir()):
         return run.address
-    network = config.settings().network
-    return network.host, network.port
+    return None
+
+
+def require_run() -> Address:
+    """
+    Return where the run of this state folder is.
+
+    Raises:
+      ServiceUnavailable: none runs; one line that says what to do.
+    """
+    if (addr := find_run()) is None:
+        raise ServiceUnavailable(
+            f"no pikerd runs on the state folder {config.config_dir()}; start one with `pikerd`"
+        )
+    return addr
 
 
 async def probe_pikerd(addr: Address) -> None:
@@ -102,7 +119,7 @@ async def open_piker_runtime(
         yield actor, [registry_addr()]
         return
     with runtime_state(dict(tractor_runtime_overrides or {})):
-        addr = registry_addrs[0] if registry_addrs else find_run()
+        addr = registry_addrs[0] if registry_addrs else require_run()
         await probe_pikerd(addr)
         modules = ["piker.service._tractor_shim", "piker.service._lifeline", *enable_modules]
         # The terminal of a command shows warnings only; one that asks and leaves keeps no file.
@@ -152,7 +169,7 @@ async def _stay_attached(
         await trio.sleep(clock.jitter(delay_s))
         delay_s = min(delay_s * 1.6, REATTACH_MAX_S)
         if may_move:
-            actor._arb_addr = find_run()
+            actor._arb_addr = find_run() or actor._arb_addr
 
 
 async def _register_again(actor: Any) -> None:

@@ -81,10 +81,10 @@ async def ensure_pikerd(
       ConfigError: a running one uses other venues, or the folder cannot be written.
     """
     addr = find_run()
-    if (who := await probe(*addr)) and who[0] == "pikerd":
+    if addr and (who := await probe(*addr)) and who[0] == "pikerd":
         _check(venues)
         return addr
-    if os.environ.get("PIKER_REGISTRY"):
+    if addr and os.environ.get("PIKER_REGISTRY"):
         raise ServiceUnavailable(f"no pikerd runs at {addr[0]}:{addr[1]} (PIKER_REGISTRY)")
     process = start_private_pikerd(venues, clock, loglevel)
     with trio.move_on_after(START_S):

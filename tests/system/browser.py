@@ -64,9 +64,14 @@ async def in_thread(thread: ThreadPoolExecutor, work: Callable[[], T], seconds: 
 
 @asynccontextmanager
 async def open_page(
-    url: str, *, width: int = 1280, height: int = 720, scheme: str = "dark"
+    url: str,
+    *,
+    width: int = 1280,
+    height: int = 720,
+    scheme: str = "dark",
+    needs_debug: bool = True,
 ) -> AsyncIterator[Page]:
-    """Open `url` in a headless Chromium; yields when the page has its debug interface."""
+    """Open `url` in a headless Chromium; yields once the page has its debug interface."""
     from playwright.sync_api import sync_playwright
 
     thread = ThreadPoolExecutor(max_workers=1)
@@ -91,7 +96,9 @@ async def open_page(
     try:
         page = Page(thread, await in_thread(thread, start, 60))
         with trio.fail_after(20):
-            while not await page.evaluate("() => !!(window.piker && window.piker.debug)"):
+            while needs_debug and not await page.evaluate(
+                "() => !!(window.piker && window.piker.debug)"
+            ):
                 await trio.sleep(0.05)
         yield page
     finally:
