@@ -102,7 +102,7 @@ async def test_candles_go_on_after_datad_is_killed(tmp_path: Path) -> None:
             before = (await page.facts())["last"]
             await page.until(
                 lambda facts, before=before: (
-                    facts["feed"] == "live" and facts["last"]["t"] > before["t"]
+                    facts["feed"] == "live" and facts["last"] and facts["last"]["t"] > before["t"]
                 ),
                 "candles move again",
                 killed_at + 5 - trio.current_time(),
