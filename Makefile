@@ -64,7 +64,7 @@ bench: install ## ratios against peers: a table and build/bench.json
 	$(BIN)/python tests/benches
 
 soak: install browser ## the long forms: the same tests with larger numbers (hours)
-	PIKER_SOAK=1 $(BIN)/python -m pytest --soak -m "soak or tree or browser" --timeout 14400 $(PYTEST_ARGS)
+	PIKER_SOAK=1 $(BIN)/python -m pytest --soak -m "soak or tree or browser" --timeout 14400 -o faulthandler_timeout=3600 $(PYTEST_ARGS)
 
 chaos: install ## seeded faults against a running tree: make chaos SECONDS=600 SEED=1
 	PIKER_CHAOS_SECONDS=$(SECONDS) PIKER_CHAOS_SEED=$(SEED) \
