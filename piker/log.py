@@ -138,11 +138,31 @@ def _attach(handler: ActorFile, actor_name: str) -> None:
     logging.getLogger("piker").addHandler(handler)
 
 
+# What the runtime reports as a warning or an error although it is normal here: a liveness probe
+# that hangs up, a client that ends its dialog, an answer to a call that was given up.
+_CONTROL_FLOW = (
+    "failed to handshake",
+    "Stream was already destroyed?",
+    "Ignoring msg from [no-longer/un]known context",
+    "tractor._exceptions.ContextCancelled",
+)
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record says more than the runtime's normal control flow."""
+    if not record.name.startswith("tractor"):
+        return True
+    text = record.getMessage()
+    return not any(words in text for words in _CONTROL_FLOW)
+
+
 def adopt_runtime_log(level: str = "warning") -> None:
     """Send the runtime's own records to the actor's file only, never to the console."""
     runtime = logging.getLogger("tractor")
     ours = logging.getLogger("piker").handlers
     files: list[logging.Handler] = [h for h in ours if isinstance(h, ActorFile)]
+    for handler in files:
+        handler.addFilter(is_worth_a_line)
     runtime.handlers[:] = files or [logging.NullHandler()]
     runtime.setLevel(level.upper())
     runtime.propagate = False

@@ -83,3 +83,16 @@ def test_what_a_process_prints_follows_its_log_file_across_rotations(tmp_path: P
     assert "printed by C code" in text
     assert "ValueError: the last words" in text
     assert text.count("line 99") == 1
+
+
+def test_the_runtimes_normal_control_flow_is_no_line_of_the_file(tmp_path: Path) -> None:
+    log.setup_actor_logging("a", folder=tmp_path, console=False)
+    log.adopt_runtime_log()
+    runtime = logging.getLogger("tractor._streaming")
+    runtime.warning("Channel <Channel fd=9> failed to handshake")
+    runtime.error("Remote context error:\ntractor._exceptions.ContextCancelled: by its caller")
+    runtime.error("Remote context error:\nValueError: this one is news")
+    text = (tmp_path / "a.log").read_text()
+    assert "this one is news" in text
+    assert "handshake" not in text
+    assert "by its caller" not in text
