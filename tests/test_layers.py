@@ -25,7 +25,10 @@ LAYERS = {
     "piker.log": 0,
     "piker.config": 0,
     "piker.clock": 0,
+    "piker.tsp._bar_rows": 1,
     "piker.tsp._bars": 1,
+    "piker.tsp._losses": 1,
+    "piker.tsp._trade_ids": 1,
     "piker.tsp._gaps": 1,
     "piker.web": 2,
     "piker.storage": 2,
@@ -63,8 +66,10 @@ SHARED = {
     "piker.data._ring",
     "piker.data._doorbell",
     "piker.data._blocks",
+    "piker.tsp._bar_rows",
     "piker.tsp._bars",
     "piker.tsp._gaps",
+    "piker.tsp._trade_ids",
 }
 
 # What a kernel, or a record, may never import: it cannot do I/O or read a clock.

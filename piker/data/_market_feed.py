@@ -38,7 +38,8 @@ from piker.model.ticks import (
     TICK_DTYPE,
     TRADE,
 )
-from piker.tsp._bars import BarChanges, TradeIds
+from piker.tsp._bar_rows import BarChanges
+from piker.tsp._trade_ids import TradeIds
 from piker.tsp.series import BarSeries
 
 NS = 1_000_000_000

@@ -34,7 +34,7 @@ from piker.data._segment import (
     unlink_predecessors,
 )
 from piker.model.bars import BAR_DTYPE, FILLED, PARTIAL
-from piker.tsp._bars import BarChanges, BarRow
+from piker.tsp._bar_rows import BarChanges, BarRow
 
 __all__ = [
     "SegmentGone",

@@ -15,128 +15,27 @@ Rules:
 4. A row not seen from its first trade is PARTIAL until the missing trades came by `rebuild`; what
    is missing is a range of trade ids (`gaps`), never a stretch of time.
 
+Rows and their arithmetic are in `_bar_rows`, what is missing in `_losses`.
+
 Reading order: `BarBuilder.add_trades`, `announce`, `_open_through`, `_fold_late`, `rebuild`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
 import msgspec
 
 from piker.model.bars import FILLED, PARTIAL, REPAIRED
+from piker.tsp._bar_rows import Bar, BarChanges, BarRow, HeldBars, plain
+from piker.tsp._losses import BarGap, Losses, covers, misses, spans
 
 NS = 1_000_000_000
 LATE_MAX_NS = 2 * NS  # behind the newest venue time seen; 3 % of trades cross a minute like this
 FILL_ROWS_MAX = 86_400  # flat rows of one jump; a ring of one day holds no more of them anyway
 JUMP_MAX_S = 30 * 86_400  # a trade further ahead than any market pauses is a wrong stamp
-GAPS_MAX = 64  # unrepaired losses remembered; older ones stay PARTIAL
 REPAIRS_MAX = 1024  # rows waiting for history; older ones are dropped, still flagged PARTIAL
-
-
-class BarRow(NamedTuple):
-    """One bar, in the order of `BAR_DTYPE` without index and stamp."""
-
-    time: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    count: int  # type: ignore[assignment]  # instead of the method of tuple
-    flags: int
-
-
-class BarChanges(msgspec.Struct):
-    """
-    What a call changed: rows to append in order, rows to write again, rows that closed.
-
-    `closed` holds `(n, row)`: the row was final (late trades apart) before the batch's trade
-    number `n`; for an announcement `n` is 0.
-    """
-
-    appended: list[BarRow] = []
-    updated: list[BarRow] = []
-    closed: list[tuple[int, BarRow]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.appended or self.updated)
-
-
-class BarGap(msgspec.Struct):
-    """
-    Trades that were not seen: ids `first_tid` to `last_tid`, rows `t0_s` to `t1_s`.
-
-    `first_tid` None: all trades from the start of row `t0_s`. `last_tid` None: still going on.
-    """
-
-    first_tid: int | None
-    t0_s: int | None
-    base: float | None  # close before row t0_s
-    last_tid: int | None = None
-    t1_s: int | None = None
-    seen: set[int] = set()  # ids of the range that came after all
-    is_done: bool = False
-
-
-class _Bar:
-    """One traded row while it may still change."""
-
-    __slots__ = ("close", "close_key", "count", "flags", "high", "low", "open", "open_key", "ticks")
-
-    def __init__(self, key: tuple[int, int], price: float, ticks: int, flags: int = 0) -> None:
-        self.open = self.high = self.low = self.close = price
-        self.open_key = self.close_key = key
-        self.ticks = ticks
-        self.count = 1
-        self.flags = flags
-
-    def fold(self, key: tuple[int, int], price: float, ticks: int) -> None:
-        if price > self.high:
-            self.high = price
-        if price < self.low:
-            self.low = price
-        if key < self.open_key:
-            self.open_key, self.open = key, price
-        if key >= self.close_key:
-            self.close_key, self.close = key, price
-        self.ticks += ticks
-        self.count += 1
-
-
-class _HeldBars:
-    """Traded rows that may still change, by epoch, with their order in time at hand."""
-
-    def __init__(self) -> None:
-        self._bars: dict[int, _Bar] = {}
-        self._epochs: list[int] = []
-
-    def get(self, epoch: int) -> _Bar | None:
-        return self._bars.get(epoch)
-
-    def add(self, epoch: int, bar: _Bar) -> None:
-        if epoch not in self._bars:
-            insort(self._epochs, epoch)
-        self._bars[epoch] = bar
-
-    def pop(self, epoch: int) -> _Bar | None:
-        if epoch in self._bars:
-            del self._epochs[bisect_left(self._epochs, epoch)]
-        return self._bars.pop(epoch, None)
-
-    def oldest_first(self) -> list[int]:
-        return list(self._epochs)
-
-    def before(self, epoch: int) -> int | None:
-        at = bisect_left(self._epochs, epoch)
-        return self._epochs[at - 1] if at else None
-
-    def after(self, epoch: int) -> int | None:
-        at = bisect_right(self._epochs, epoch)
-        return self._epochs[at] if at < len(self._epochs) else None
 
 
 class BarStats(msgspec.Struct, frozen=True):
@@ -165,17 +64,14 @@ class BarBuilder:
         self._period_ns = period_s * NS
         self._tick_num, self._tick_den = numerator, denominator
         self._per_size = denominator / numerator
-        self._bars = _HeldBars()
+        self._bars = HeldBars()
         self._open: int | None = None  # epoch of the newest row
         self._is_closed = True  # the newest row is closed and none is open (a closed market)
         self._first: int | None = None  # epoch of the oldest row that is ours to write
         self._base: tuple[int, float] | None = None  # newest traded row that is settled
         self._newest_ns = 0
         self._newest_tid = -1
-        self._gap: BarGap | None = BarGap(None, None, None)  # the loss that is going on
-        self._gaps: list[BarGap] = []  # losses that ended, oldest first
-        self._given_up: list[BarGap] = []  # of those, the ones that `rebuild` will not repair
-        self._resolved: list[tuple[int | None, int]] = []
+        self._losses = Losses()
         self._repairs: dict[int, None] = {}
         self._new: dict[int, None] = {}  # rows to append after this call
         self._dirty: dict[int, None] = {}  # rows to write again after this call
@@ -192,7 +88,7 @@ class BarBuilder:
     @property
     def gaps(self) -> list[BarGap]:
         """Losses that ended and wait for `rebuild`, oldest first."""
-        return list(self._gaps)
+        return list(self._losses.ended)
 
     @property
     def repairs(self) -> list[int]:
@@ -203,7 +99,7 @@ class BarBuilder:
         """Return the counters."""
         return BarStats(
             self._trades, self._late, self._too_late, self._rejected,
-            len(self._gaps) + (self._gap is not None), len(self._repairs),
+            len(self._losses), len(self._repairs),
         )  # fmt: skip
 
     def seed(self, time_s: int, close: float) -> None:
@@ -234,10 +130,11 @@ class BarBuilder:
         Duplicates are the caller's to drop (`TradeIds`).
         """
         period_ns, per_size, half = self._period_ns, self._per_size, 0.5
-        bar: _Bar | None = None
+        bar: Bar | None = None
         start_ns = end_ns = 0
         is_touched = False
-        rows = zip(_plain(tids), _plain(times_ns), _plain(prices), _plain(sizes), strict=True)
+        losses = self._losses
+        rows = zip(plain(tids), plain(times_ns), plain(prices), plain(sizes), strict=True)
         for n, (tid, time_ns, price, size) in enumerate(rows):
             ticks = int(size * per_size + half)
             if (
@@ -261,7 +158,7 @@ class BarBuilder:
                 continue
             self._add(n, tid, time_ns, price, ticks)
             epoch = self._open
-            bar = self._bars.get(epoch) if epoch is not None and self._gap is None else None
+            bar = self._bars.get(epoch) if epoch is not None and losses.current is None else None
             if bar is not None and epoch is not None:
                 is_touched = False
                 start_ns = epoch * NS
@@ -286,12 +183,12 @@ class BarBuilder:
 
         Called when a connection is lost and when trade ids jump (before the trade that jumped).
         """
-        if self._gap is None and self._open is not None:
+        if self._losses.current is None and self._open is not None:
             lag = -(-LATE_MAX_NS // self._period_ns) * self.period_s
             t0 = max(self._newest_ns // self._period_ns * self.period_s, self._open - lag)
             t0 = max(t0, self._first if self._first is not None else t0)
             base = self._close_before(t0)
-            self._gap = BarGap(self._newest_tid + 1, t0, base, seen=set())
+            self._losses.begin(BarGap(self._newest_tid + 1, t0, base, seen=set()))
             self._touch_range(t0, self._open)
         return self._flush()
 
@@ -311,14 +208,14 @@ class BarBuilder:
         The columns hold ALL trades with ids from `first_tid` to `last_tid` (None: from the start
         of the row a start-up gap began in). Trades that came live are not counted twice.
         """
-        done = [gap for gap in self._gaps if _covers(gap, first_tid, last_tid)]
+        done = [gap for gap in self._losses.ended if covers(gap, first_tid, last_tid)]
         changed: set[int] = set()
-        rows = zip(_plain(tids), _plain(times_ns), _plain(prices), _plain(sizes), strict=True)
+        rows = zip(plain(tids), plain(times_ns), plain(prices), plain(sizes), strict=True)
         for tid, time_ns, price, size in rows:
             epoch = time_ns // self._period_ns * self.period_s
             if self._first is None or epoch < self._first:
                 continue  # of rows that history gave
-            if not any(_misses(gap, tid) for gap in done):
+            if not any(misses(gap, tid) for gap in done):
                 continue  # came live
             if self._fold(epoch, tid, time_ns, price, int(size * self._per_size + 0.5)):
                 changed.add(epoch)
@@ -326,13 +223,12 @@ class BarBuilder:
         for epoch in changed:
             self._rebase_after(epoch)
         for gap in done:
-            gap.is_done = True
-            self._resolved = [*self._resolved[1 - GAPS_MAX :], (gap.first_tid, gap.last_tid or 0)]
+            self._losses.resolve(gap)
             assert gap.t0_s is not None
             assert gap.t1_s is not None
             self._touch_range(gap.t0_s, gap.t1_s, flag=REPAIRED)
         changes = self._flush()
-        self._gaps = [gap for gap in self._gaps if not gap.is_done]
+        self._losses.drop_done()
         return changes
 
     def adopt(self, time_s: int, close: float) -> BarChanges:
@@ -352,7 +248,7 @@ class BarBuilder:
 
     def give_up(self, gap: BarGap) -> BarChanges:
         """Take `gap` off the list: its rows stay PARTIAL until `adopt`ed from history."""
-        self._abandon(gap)
+        self._losses.abandon(gap)
         return self._flush()
 
     # ---- one trade off the fast path ------------------------------------------------------
@@ -362,11 +258,11 @@ class BarBuilder:
         if self._open is not None and epoch - self._open > JUMP_MAX_S:
             self._rejected += 1
             return
-        if tid < self._newest_tid and self._is_rebuilt(tid):
+        if tid < self._newest_tid and self._losses.is_resolved(tid):
             return
         if self._open is None or epoch > self._open:
             self._open_through(epoch, n)
-            self._bars.add(epoch, _Bar((time_ns, tid), price, ticks))
+            self._bars.add(epoch, Bar((time_ns, tid), price, ticks))
         elif epoch == self._open:
             self._fold(epoch, tid, time_ns, price, ticks)
         elif time_ns >= self._newest_ns - LATE_MAX_NS:
@@ -375,23 +271,15 @@ class BarBuilder:
                 self._rebase_after(epoch)
         else:
             self._too_late += 1
-            if not any(_misses(gap, tid) for gap in self._gaps):
+            if not self._losses.misses(tid):
                 self._ask_repair(epoch)
             return
         if tid < self._newest_tid:
-            for gap in self._gaps:
-                if _misses(gap, tid):
-                    gap.seen.add(tid)
-        if self._gap is not None:
+            self._losses.note_seen(tid)
+        if self._losses.current is not None:
             self._end_gap(epoch, tid)
         self._newest_ns = max(self._newest_ns, time_ns)
         self._newest_tid = max(self._newest_tid, tid)
-
-    def _is_rebuilt(self, tid: int) -> bool:
-        """Whether `rebuild` has counted that trade."""
-        return any(
-            (first is None or first <= tid) and tid <= last for first, last in self._resolved
-        )
 
     def _fold(self, epoch: int, tid: int, time_ns: int, price: float, ticks: int) -> bool:
         """Count a trade in the row at `epoch`, open or closed; return whether its close changed."""
@@ -401,7 +289,7 @@ class BarBuilder:
             bar.fold((time_ns, tid), price, ticks)
             changed = bar.close != before
         elif self._is_flat(epoch):
-            self._bars.add(epoch, _Bar((time_ns, tid), price, ticks))
+            self._bars.add(epoch, Bar((time_ns, tid), price, ticks))
             changed = True
         else:
             self._ask_repair(epoch)
@@ -416,7 +304,7 @@ class BarBuilder:
         return (
             self._base is None
             or epoch > self._base[0]
-            or any(_spans(gap, epoch) for gap in self._gaps)
+            or any(spans(gap, epoch) for gap in self._losses.ended)
         )
 
     def _ask_repair(self, epoch: int) -> None:
@@ -429,22 +317,11 @@ class BarBuilder:
             self._touch(epoch)
 
     def _end_gap(self, epoch: int, tid: int) -> None:
-        gap, self._gap = self._gap, None
-        assert gap is not None
-        if gap.t0_s is None:
-            gap.t0_s = self._first
-        assert gap.t0_s is not None
-        gap.t1_s, gap.last_tid = max(epoch, gap.t0_s), tid - 1
-        if gap.first_tid is None or gap.last_tid >= gap.first_tid:
-            self._gaps.append(gap)
-            if len(self._gaps) > GAPS_MAX:
-                self._abandon(self._gaps[0])
-        else:
-            self._touch_range(gap.t0_s, gap.t1_s)  # nothing was lost: no longer PARTIAL
-
-    def _abandon(self, gap: BarGap) -> None:
-        self._gaps.remove(gap)
-        self._given_up = [*self._given_up[1 - GAPS_MAX :], gap]
+        empty = self._losses.end(epoch, tid, self._first)
+        if empty is not None:
+            assert empty.t0_s is not None
+            assert empty.t1_s is not None
+            self._touch_range(empty.t0_s, empty.t1_s)  # nothing was lost: no longer PARTIAL
 
     # ---- rows -----------------------------------------------------------------------------
 
@@ -475,7 +352,7 @@ class BarBuilder:
         for epoch in self._bars.oldest_first():
             if epoch > horizon_s or epoch == self._open:
                 break
-            if not self._is_in_gap(epoch):
+            if not self._losses.is_in_gap(epoch):
                 self._settle(epoch)
 
     def _settle(self, epoch: int) -> None:
@@ -484,11 +361,6 @@ class BarBuilder:
         bar = self._bars.pop(epoch)
         if bar is not None and (self._base is None or self._base[0] < epoch):
             self._base = (epoch, bar.close)
-
-    def _is_in_gap(self, epoch: int) -> bool:
-        if self._gap is not None and _spans(self._gap, epoch):
-            return True
-        return any(_spans(gap, epoch) for gap in self._gaps if not gap.is_done)
 
     def _close_before(self, epoch: int) -> float | None:
         """Return the close of the newest traded row before `epoch`."""
@@ -500,7 +372,7 @@ class BarBuilder:
             return bar.close
         if base is not None:
             return base[1]
-        return next((gap.base for gap in self._gaps if _spans(gap, epoch)), None)
+        return next((gap.base for gap in self._losses.ended if spans(gap, epoch)), None)
 
     def _rebase_after(self, epoch: int) -> None:
         """Write the flat rows after `epoch` again, up to the next row that traded."""
@@ -528,10 +400,7 @@ class BarBuilder:
                     bar.flags |= flag
 
     def _row(self, epoch: int) -> BarRow:
-        is_known = not self._is_in_gap(epoch) and not any(
-            _spans(gap, epoch) for gap in self._given_up
-        )
-        partial = 0 if is_known else PARTIAL
+        partial = PARTIAL if self._losses.is_partial(epoch) else 0
         bar = self._bars.get(epoch)
         if bar is None:
             close = self._close_before(epoch)
@@ -549,77 +418,3 @@ class BarBuilder:
         )
         self._new, self._dirty, self._closed = {}, {}, []
         return changes
-
-
-class TradeIds:
-    """
-    Which trade ids of a market were seen: drops duplicates, finds jumps. One per market.
-
-    For venues that number a market's trades without holes (Binance, Kraken, Deribit, KuCoin).
-    """
-
-    def __init__(self) -> None:
-        self.newest = -1
-        self.missing: list[tuple[int, int]] = []  # ranges not seen yet, ascending, both ends in
-        self.duplicates = 0
-
-    def admit(self, tid: int) -> tuple[int, int] | bool:
-        """
-        Note that trade `tid` came: True when it is next, or the range that it skipped.
-
-        False: seen before. True also for one that was missing until now.
-        """
-        if tid == self.newest + 1 or self.newest < 0:
-            self.newest = tid
-            return True
-        if tid > self.newest:
-            skipped = (self.newest + 1, tid - 1)
-            self.newest = tid
-            self.missing = [*self.missing[1 - GAPS_MAX :], skipped]
-            return skipped
-        if self._take(tid, tid):
-            return True
-        self.duplicates += 1
-        return False
-
-    def recovered(self, first_tid: int, last_tid: int) -> None:
-        """Note that history gave all trades of the range."""
-        self._take(first_tid, last_tid)
-
-    def _take(self, first: int, last: int) -> bool:
-        """Remove `[first, last]` from what is missing; return whether any of it was."""
-        left: list[tuple[int, int]] = []
-        for low, high in self.missing:
-            if high < first or low > last:
-                left.append((low, high))
-                continue
-            if low < first:
-                left.append((low, first - 1))
-            if high > last:
-                left.append((last + 1, high))
-        taken, self.missing = left != self.missing, left
-        return taken
-
-
-def _covers(gap: BarGap, first_tid: int | None, last_tid: int) -> bool:
-    if gap.last_tid is None or gap.last_tid > last_tid:
-        return False
-    return first_tid is None or (gap.first_tid is not None and first_tid <= gap.first_tid)
-
-
-def _misses(gap: BarGap, tid: int) -> bool:
-    if gap.last_tid is None or tid > gap.last_tid or tid in gap.seen:
-        return False
-    return gap.first_tid is None or tid >= gap.first_tid
-
-
-def _spans(gap: BarGap, epoch: int) -> bool:
-    if gap.t0_s is not None and epoch < gap.t0_s:
-        return False
-    return gap.t1_s is None or epoch <= gap.t1_s
-
-
-def _plain(column: Sequence[float] | Iterable[float]) -> list[int]:
-    """Return a column as Python numbers, which are faster to handle one by one than numpy's."""
-    plain: list[int] = column.tolist() if hasattr(column, "tolist") else list(column)  # type: ignore[arg-type,unused-ignore]
-    return plain

@@ -21,7 +21,8 @@ import numpy as np
 
 from piker.data._sharedmem import ShmArray
 from piker.model.bars import FILLED, PARTIAL, REPAIRED, empty_bars
-from piker.tsp._bars import BarBuilder, BarChanges, BarRow
+from piker.tsp._bar_rows import BarChanges, BarRow
+from piker.tsp._bars import BarBuilder
 from piker.tsp._plan import Range, densify, placeholders, sorted_unique, time_ranges
 
 FRESH_PERIODS = 120  # history that ends so near to now may be continued with flat rows

@@ -35,7 +35,7 @@ from piker.data._sharedmem import (
 from piker.errors import ConfigError
 from piker.model.bars import BAR_DTYPE, FILLED, PARTIAL, empty_bars
 from piker.model.ticks import TICK_DTYPE
-from piker.tsp._bars import BarChanges, BarRow
+from piker.tsp._bar_rows import BarChanges, BarRow
 
 SIZE = 16
 
@@ -204,7 +204,7 @@ def test_held_older_row_reads_as_the_close_before_it_and_partial(array: ShmArray
 WRITER = """
 import sys
 from piker.data._sharedmem import open_shm_array
-from piker.tsp._bars import BarRow
+from piker.tsp._bar_rows import BarRow
 a = open_shm_array("btcusdt.spot.x.rt", 32, shm_dir=sys.argv[1], run_id="run2", actor="datad.x")
 print(a.token, flush=True)
 v = 0.0

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from piker.model.bars import FILLED, PARTIAL, REPAIRED
-from piker.tsp._bars import BarBuilder, BarChanges, BarRow, TradeIds
+from piker.tsp._bar_rows import BarChanges, BarRow
+from piker.tsp._bars import BarBuilder
+from piker.tsp._trade_ids import TradeIds
 
 NS = 1_000_000_000
 TICK = Decimal("0.00001")
