@@ -26,6 +26,7 @@ LAYERS = {
     "piker.config": 0,
     "piker.clock": 0,
     "piker.tsp._bar_rows": 1,
+    "piker.tsp._bar_table": 1,
     "piker.tsp._bars": 1,
     "piker.tsp._losses": 1,
     "piker.tsp._trade_ids": 1,
