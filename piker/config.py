@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,9 +190,9 @@ def _explain(why: str, content: dict[str, Any], text: str, where: str) -> Config
     if unknown := re.search(r"unknown field `([^`]*)`", what):
         keys.append(unknown[1])
         return ConfigError(f"{_place(text, where, keys)}: unknown key; remove or correct it")
-    if named := re.match(r"(\w+) was ", what):
+    if named := re.match(r"(\w+) (was .*)", what):
         keys.append(named[1])
-        return ConfigError(f"{_place(text, where, keys)}: {what}")
+        return ConfigError(f"{_place(text, where, keys)}: {named[2]}")
     value: Any = content
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -237,20 +238,65 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
 # ---- brokers.toml, venues ----
 
 
+class _Broker(msgspec.Struct, frozen=True):
+    """What any broker's section may hold; other keys are the backend's own."""
+
+    venue_url: str = ""
+    accounts: dict[str, str | int] = {}
+
+
+def _read_brokers() -> dict[str, dict[str, Any]]:
+    """
+    Return the sections of `brokers.toml`, checked; none without the file.
+
+    Raises:
+      ConfigError: see `broker_settings`.
+    """
+    path = config_dir() / "brokers.toml"
+    if not path.exists():
+        return {}
+    text, where = _read(path), path.name
+    content = _parse_toml(text, where)
+    for broker in content:
+        _check_broker(broker, content, text, where)
+    return content
+
+
+def _check_broker(broker: str, content: dict[str, Any], text: str, where: str) -> None:
+    """Refuse what a broker's section cannot hold; other keys are the backend's own."""
+    section = content[broker]
+    if not isinstance(section, dict):
+        place = _place(text, where, [broker])
+        raise ConfigError(f"{place}: was {section!r}, expected a section [<broker>]")
+    for key in section:
+        # other keys are the backend's own, but a slip must not leave out what was meant
+        if key not in _Broker.__struct_fields__ and (
+            meant := get_close_matches(key, _Broker.__struct_fields__, 1, 0.8)
+        ):
+            place = _place(text, where, [broker, key])
+            raise ConfigError(f"{place}: unknown key, expected {meant[0]}")
+    if "venue_url" in section and broker not in OFFICIAL_HOSTS:
+        place = _place(text, where, [broker, "venue_url"])
+        known = ", ".join(OFFICIAL_HOSTS)
+        raise ConfigError(f"{place}: no broker is named {broker!r}, expected one of {known}")
+    try:
+        parse_venue(broker, msgspec.convert(section, _Broker).venue_url)
+    except msgspec.ValidationError as err:
+        why = str(err).replace("`$", f"`$.{broker}")
+        raise _explain(why, content, text, where) from None
+    except ConfigError as err:
+        raise ConfigError(f"{_place(text, where, [broker, 'venue_url'])}: {err}") from None
+
+
 def broker_settings(broker: str) -> dict[str, Any]:
     """
     Return the `[<broker>]` section of `brokers.toml` (empty when there is none).
 
     Raises:
-      ConfigError: the file is no TOML or the section is no table.
+      ConfigError: the file is no TOML, or has a section, key or value that cannot be; the text
+        names file, line and key.
     """
-    path = config_dir() / "brokers.toml"
-    if not path.exists():
-        return {}
-    section = _parse_toml(_read(path), path.name).get(broker, {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{path.name}: [{broker}] was {section!r}, expected a table")
-    return section
+    return _read_brokers().get(broker, {})
 
 
 class Venue(msgspec.Struct, frozen=True):
@@ -308,15 +354,11 @@ def venue_for(broker: str) -> Venue:
 
 def configured_venues() -> dict[str, str]:
     """Return `{broker: venue_url}` of every section of `brokers.toml` that has one."""
-    path = config_dir() / "brokers.toml"
-    if not path.exists():
-        return {}
-    sections = _parse_toml(_read(path), path.name)
-    found = {}
-    for broker, section in sections.items():
-        if isinstance(section, dict) and (url := section.get("venue_url")):
-            found[broker] = str(parse_venue(broker, url))
-    return found
+    return {
+        broker: str(parse_venue(broker, url))
+        for broker, section in _read_brokers().items()
+        if (url := section.get("venue_url"))
+    }
 
 
 def broker_dir(broker: str) -> Path:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -51,6 +52,18 @@ class ActorFile(RotatingFileHandler):
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(path, maxBytes=file_bytes, backupCount=files, encoding="utf-8", delay=True)
         self.takes_output = False
+        self._is_failing = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once, not with a traceback per record, that the file cannot be written."""
+        err = sys.exc_info()[1]
+        if not isinstance(err, OSError):
+            super().handleError(record)
+        elif not self._is_failing:
+            self._is_failing = True
+            line = f"{self.baseFilename}: cannot be written ({err.strerror}); records are lost\n"
+            with suppress(OSError):
+                os.write((_console or sys.stderr).fileno(), line.encode())
 
     def take_output(self) -> None:
         """From now on file descriptors 1 and 2 are this file, across rotations."""

@@ -33,7 +33,9 @@ def pikerd(
         str | None, typer.Option("-l", "--loglevel", help="debug, info, warning or error.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on (6116).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on (6116).")
+    ] = None,
     venue: Annotated[
         list[str] | None,
         typer.Option(metavar="BROKER=URL", help="Run a broker on another server; repeatable."),
@@ -61,12 +63,16 @@ def pikerd(
 
 def check_state_folder() -> None:
     """
-    Refuse a state folder that was named but is not there; the default one is made.
+    Refuse a state folder that was named but is not there, or is none; the default one is made.
 
     Raises:
       ConfigError: says how to make it.
     """
     folder = config.config_dir()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"state folder {folder}: is a file; choose a folder with -c or PIKER_CONFIG_DIR"
+        )
     if os.environ.get("PIKER_CONFIG_DIR") and not folder.is_dir():
         raise ConfigError(f"state folder {folder}: is not there; make it with `mkdir -p {folder}`")
 

@@ -7,6 +7,7 @@ ever on a silent port. Reading order: `open_pikerd`, then `_client`, `_boot`.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -122,18 +123,29 @@ def _segments_of(run_id: str) -> Iterator[None]:
 
 
 async def _claim_address(addr: Address) -> None:
-    """Refuse an address where something answers already."""
-    who = await probe(*addr)
+    """Refuse an address that is not ours to listen on, or where something answers already."""
     where = f"{addr[0]}:{addr[1]}"
+    try:
+        listeners = await trio.open_tcp_listeners(addr[1], host=addr[0])
+    except OSError as err:
+        if err.errno != errno.EADDRINUSE:
+            raise ConfigError(
+                f"{where}: cannot listen there ({err.strerror or err});"
+                " choose an address of this machine with --host, a port you may use with --port"
+            ) from None
+    else:
+        for listener in listeners:
+            await listener.aclose()
+        return
+    who = await probe(*addr)
     if who:
         raise ConfigError(
             f"{where}: actor {who[0]!r} of another run already answers there;"
             " stop it or choose another port with --port"
         )
-    if who is False:
-        raise ConfigError(
-            f"{where}: another program listens there; stop it or choose another port with --port"
-        )
+    raise ConfigError(
+        f"{where}: another program listens there; stop it or choose another port with --port"
+    )
 
 
 @asynccontextmanager

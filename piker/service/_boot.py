@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import tractor
@@ -96,12 +97,17 @@ async def open_root(
 def actor_logs(
     name: str, level: str | None, *, to_file: bool = True, console_level: str | None = None
 ) -> Iterator[None]:
-    """Attach this process's log handlers for the length of a runtime."""
+    """
+    Attach this process's log handlers for the length of a runtime.
+
+    Raises:
+      ConfigError: the folder of log files cannot be written.
+    """
     kept = config.settings().log
     setup_actor_logging(
         name,
         level or kept.level,
-        folder=config.config_dir() / "logs" if to_file else None,
+        folder=_log_folder() if to_file else None,
         file_bytes=kept.file_bytes,
         files=kept.files,
         console_level=console_level,
@@ -111,3 +117,18 @@ def actor_logs(
         yield
     finally:
         remove_handlers()
+
+
+def _log_folder() -> Path:
+    folder = config.config_dir() / "logs"
+    why = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        why = f" ({err.strerror})"
+    if why or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"log folder {folder}: cannot be written{why}; make it writable"
+            " or choose another state folder with -c or PIKER_CONFIG_DIR"
+        )
+    return folder

@@ -57,20 +57,24 @@ def read_run(folder: Path) -> RunInfo | None:
     return info if info.format == RUN_FORMAT and is_alive(info) else None
 
 
+def _unwritable(folder: Path, why: OSError) -> ConfigError:
+    return ConfigError(
+        f"state folder {folder}: cannot be written ({why.strerror}); make it writable"
+        " or choose another one with -c or PIKER_CONFIG_DIR"
+    )
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.stat()
+        if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
     except OSError as err:
-        raise ConfigError(
-            f"state folder {folder.parent}: cannot be written ({err.strerror}); make it writable"
-            " or choose another one with -c or PIKER_CONFIG_DIR"
-        ) from None
+        raise _unwritable(folder.parent, err) from None
     if found.st_uid != os.getuid():
         raise ConfigError(f"{folder}: belongs to another user; choose another state folder")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        folder.chmod(0o700)
 
 
 def _lock(folder: Path) -> int:
@@ -78,10 +82,7 @@ def _lock(folder: Path) -> int:
     try:
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
-        raise ConfigError(
-            f"state folder {folder.parent}: cannot be written ({err.strerror}); make it writable"
-            " or choose another one with -c or PIKER_CONFIG_DIR"
-        ) from None
+        raise _unwritable(folder.parent, err) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

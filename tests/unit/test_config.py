@@ -49,13 +49,13 @@ def test_a_changed_file_is_read_again(tmp_conf: Path) -> None:
             "conf.toml:3: [data] ring_1s: was 'x', expected int, got str",
         ),
         ("[data]\nring_1s = 3\n", "conf.toml:2: [data] ring_1s: was 3, expected int >= 120"),
-        ("[data]\nring_ticks = 5000\n", "conf.toml:2: [data] ring_ticks: ring_ticks was 5000,"),
+        ("[data]\nring_ticks = 5000\n", "conf.toml:2: [data] ring_ticks: was 5000,"),
         ("[data]\nring_2s = 3\n", "conf.toml:2: [data] ring_2s: unknown key; remove or correct it"),
         ("[date]\nx = 1\n", "conf.toml:1: `date`: unknown key"),
         ("x = 1\n", "conf.toml:1: `x`: unknown key"),
-        ("log.level = 'loud'\n", "conf.toml:1: [log] level: level was 'loud', expected debug"),
+        ("log.level = 'loud'\n", "conf.toml:1: [log] level: was 'loud', expected debug"),
         ("[ui.keys]\nfollow = 3\n", "conf.toml:1: [ui] keys: was {'follow': 3}, expected str"),
-        ("[ui]\ntheme = 'pink'\n", "conf.toml:2: [ui] theme: theme was 'pink', expected auto"),
+        ("[ui]\ntheme = 'pink'\n", "conf.toml:2: [ui] theme: was 'pink', expected auto"),
         ("data = 3\n", "conf.toml:1: `data`: was 3, expected object"),
         ("[data]\nring_1s = \n", "conf.toml:2: is not valid TOML"),
     ],
@@ -116,6 +116,39 @@ def test_a_venue_that_is_no_url_is_refused(text: str) -> None:
 )
 def test_anything_but_the_official_hosts_is_a_local_venue(url: str, is_local: bool) -> None:
     assert config.parse_venue("binance", url).is_local is is_local
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[binance]\nvenue_url = 5\n", "brokers.toml:2: [binance] venue_url: was 5, expected str"),
+        (
+            "[binance]\n\nvenue_url = 'ftp://x'\n",
+            "brokers.toml:3: [binance] venue_url: venue of binance: was 'ftp://x', expected a URL",
+        ),
+        ("[binance]\nvenu_url = ''\n", "brokers.toml:2: [binance] venu_url: unknown key, expected"),
+        ("[binance]\naccounts = 3\n", "brokers.toml:2: [binance] accounts: was 3, expected"),
+        ("binance = 3\n", "brokers.toml:1: `binance`: was 3, expected a section"),
+        (
+            "[binnance]\nvenue_url = 'http://127.0.0.1:1'\n",
+            "brokers.toml:2: [binnance] venue_url: no broker is named 'binnance', expected one of",
+        ),
+        ("[binance\n", "brokers.toml:1: is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_with_a_broker_is_named_with_its_line(
+    tmp_conf: Path, run_vars: dict[str, object], text: str, expected: str
+) -> None:
+    (tmp_conf / "brokers.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.configured_venues()
+    assert str(caught.value).startswith(expected)
+
+
+def test_keys_of_other_backends_are_left_alone(tmp_conf: Path) -> None:
+    (tmp_conf / "brokers.toml").write_text("[ib]\nhosts = ['x']\n[binance]\napi_key = 'k'\n")
+    assert config.broker_settings("ib") == {"hosts": ["x"]}
+    assert config.configured_venues() == {}
 
 
 def test_files_of_a_local_venue_live_apart(tmp_conf: Path, run_vars: dict[str, object]) -> None:
