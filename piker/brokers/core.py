@@ -108,7 +108,8 @@ async def quote(fqmes: Sequence[str], loglevel: str | None = None) -> list[Recor
     """
     Return the newest quote and trade of each market, in the order asked.
 
-    Fields: `fqme last last_size bid bid_size ask ask_size time_ns time_recv_ns state venue`.
+    Fields: `fqme last last_size bid bid_size ask ask_size time_ns time_recv_ns state venue
+    price_tick`. `time_ns` is the venue's time of the last trade.
     """
     async with open_feed(fqmes, loglevel, start_stream=False) as feed:
         return [await _quote(feed.flumes[fqme.lower()]) for fqme in fqmes]
@@ -128,10 +129,11 @@ async def _quote(flume: Flume) -> Record:
         "bid_size": _number(newest.bid_size),
         "ask": _number(newest.ask),
         "ask_size": _number(newest.ask_size),
-        "time_ns": newest.time_venue_ns,
-        "time_recv_ns": newest.time_recv_ns,
+        "time_ns": newest.time_venue_ns or None,
+        "time_recv_ns": newest.time_recv_ns or None,
         "state": FEED_NAMES.get(newest.feed_state, "down"),
         "venue": flume.venue,
+        "price_tick": str(flume.mkt.price_tick),
     }
 
 
@@ -142,7 +144,7 @@ async def bars(
     Return the newest `count` closed bars, oldest first; waits up to 10 s for their history.
 
     `period_s` is 1, 60 or a multiple, which is put together from these.
-    Fields: `fqme period_s time open high low close volume count is_filled is_partial`.
+    Fields: `fqme period_s time open high low close volume count is_filled is_partial price_tick`.
 
     Raises:
       ValueError: `period_s` or `count` is not positive.
@@ -160,7 +162,7 @@ async def bars(
                     is_loaded = flume.load.get(base_s, {}).get("done", False)
                     if _is_whole(rows, count, period_s) or (is_loaded and not _partial(rows)):
                         break
-    return [_bar(flume.fqme, period_s, row) for row in rows[-count:]]
+    return [_bar(flume, period_s, row) for row in rows[-count:]]
 
 
 async def _newest_rows(flume: Flume, base_s: int, period_s: int, count: int) -> np.ndarray:
@@ -202,9 +204,9 @@ def _partial(rows: np.ndarray) -> bool:
     return bool(np.any(rows["flags"] & PARTIAL))
 
 
-def _bar(fqme: str, period_s: int, row: np.void) -> Record:
+def _bar(flume: Flume, period_s: int, row: np.void) -> Record:
     return {
-        "fqme": fqme,
+        "fqme": flume.fqme,
         "period_s": period_s,
         "time": int(row["time"]),
         **{name: float(row[name]) for name in PRICE_FIELDS},
@@ -212,6 +214,7 @@ def _bar(fqme: str, period_s: int, row: np.void) -> Record:
         "count": int(row["count"]),
         "is_filled": bool(row["flags"] & FILLED),
         "is_partial": bool(row["flags"] & PARTIAL),
+        "price_tick": str(flume.mkt.price_tick),
     }
 
 

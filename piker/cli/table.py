@@ -2,7 +2,8 @@
 How rows of data leave a command: a table for people, one JSON list for programs.
 
 A row is a dict with the field names of the glossary. JSON carries values as they are (times as
-epoch numbers, decimals as strings); a table shows times in UTC and numbers without noise.
+epoch numbers, decimals as strings); a table shows times in UTC, prices with the digits of their
+market, and other numbers without noise.
 """
 
 import json
@@ -12,9 +13,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from piker.model.bars import FILLED, PARTIAL, REPAIRED
+from piker.model.bars import FILLED, PARTIAL, PRICE_FIELDS, REPAIRED
+from piker.model.market import dec_digits
 
 FLAG_NAMES = {FILLED: "filled", PARTIAL: "partial", REPAIRED: "repaired"}
+PRICES = {"last", "bid", "ask", *PRICE_FIELDS}
 NUMBER_WIDTH = 12  # significant digits; float64 prices and sizes carry no more that is real
 
 
@@ -22,7 +25,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = ""
     """
     Print `rows` on stdout: a JSON list when asked for, else a table.
 
-    Rows of a local venue carry its name as `local`; a table says it once, above.
+    Rows of a local venue carry its name as `local`; a table says it once, above. Rows with prices
+    carry their `price_tick`, which a table shows only as the digits of those prices.
     """
     if as_json:
         print(json.dumps([dict(row) for row in rows], indent=2, default=str))
@@ -39,10 +43,18 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = ""
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return the header and every row as text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return [names, *([cell(name, row.get(name)) for name in names] for row in rows)]
+    if not PRICES.isdisjoint(names):
+        names = [name for name in names if name != "price_tick"]
+    return [
+        names,
+        *(
+            [cell(name, row.get(name), row.get("price_tick", "0")) for name in names]
+            for row in rows
+        ),
+    ]
 
 
-def cell(name: str, value: Any) -> str:
+def cell(name: str, value: Any, price_tick: str = "0") -> str:
     """Return one value as people read it; the field's name tells its unit."""
     match value:
         case None:
@@ -55,6 +67,8 @@ def cell(name: str, value: Any) -> str:
             return utc(value).strftime("%Y-%m-%d %H:%M:%S")
         case int() if name.endswith("_ns") and value:
             return utc(value / 1e9).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        case float() if name in PRICES:
+            return padded(f"{value:.{NUMBER_WIDTH}g}", dec_digits(price_tick))
         case float():
             return f"{value:.{NUMBER_WIDTH}g}"
         case list() | tuple():
@@ -62,6 +76,14 @@ def cell(name: str, value: Any) -> str:
         case dict():
             return " ".join(f"{key}={item}" for key, item in value.items())
     return str(value)
+
+
+def padded(text: str, digits: int) -> str:
+    """Return a number with zeros up to `digits` decimals; never with fewer than it has."""
+    if "e" in text or not is_number(text) or not digits:
+        return text
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals.ljust(digits, '0')}"
 
 
 def utc(epoch_s: float) -> datetime:

@@ -328,6 +328,7 @@ class MarketFeed:
         """Fill the L1 block from a backend's first quote, before the stream begins."""
         names = {
             "last": "last",
+            "size": "last_size",
             "bid": "bid",
             "bsize": "bid_size",
             "ask": "ask",
@@ -336,6 +337,8 @@ class MarketFeed:
         for key, name in names.items():
             if isinstance(quote.get(key), (int, float)):
                 self._l1[name] = float(quote[key])
+        # To the microsecond: a float of epoch seconds carries no more.
+        self._l1["time_venue_ns"] = round(quote.get("broker_ts", 0.0) * 1e6) * 1000
         self._l1["time_recv_ns"] = self._now_ns()
         self.l1.write(**self._l1)
 

@@ -118,7 +118,7 @@ async def first_quote(client: Client, pair: _symbols.Pair) -> dict[str, Any]:
     return {
         "symbol": pair.symbol,
         "last": trade.price if trade else float("nan"),
-        "size": trade.size if trade else 0.0,
+        "size": trade.size if trade else float("nan"),
         "bid": quote.bid,
         "bsize": quote.bid_size,
         "ask": quote.ask,

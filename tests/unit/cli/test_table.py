@@ -56,6 +56,30 @@ def test_a_cell_reads_by_the_unit_in_its_name(name: str, value: object, text: st
     assert cell(name, value) == text
 
 
+def test_prices_of_a_table_have_the_digits_of_their_market(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        {"close": 50_373.8, "volume": 1.5, "price_tick": "0.01"},
+        {"close": 50_403.175, "volume": 2.25, "price_tick": "0.01"},
+        {"close": 50_400.0, "volume": 2.0, "price_tick": "0"},
+    ]
+    print_rows(rows, as_json=False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["close", "volume"],
+        ["50373.80", "1.5"],
+        ["50403.175", "2.25"],
+        ["50400", "2"],
+    ]
+
+
+def test_an_increment_without_prices_is_a_column_of_its_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_rows([{"fqme": "a", "price_tick": "0.01"}], as_json=False)
+    assert capsys.readouterr().out.splitlines()[0].split() == ["fqme", "price_tick"]
+
+
 def test_rows_of_a_local_venue_say_so_once_above_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -281,7 +281,24 @@ def test_other_errors_arrive_as_their_own_type():
 
 
 def test_first_quotes_fill_the_block_before_the_stream_begins(market):
-    market.feed.take_first_quote({"last": 5.0, "bid": 4.0, "bsize": 1, "ask": math.nan})
+    market.feed.take_first_quote(
+        {
+            "last": 5.0,
+            "size": 0.25,
+            "bid": 4.0,
+            "bsize": 1,
+            "ask": math.nan,
+            "broker_ts": T0 + 0.123,
+        }
+    )
     newest = market.l1.read()
-    assert (newest.last, newest.bid, newest.bid_size) == (5.0, 4.0, 1.0)
+    assert (newest.last, newest.last_size, newest.bid, newest.bid_size) == (5.0, 0.25, 4.0, 1.0)
+    assert newest.time_venue_ns == T0 * NS + 123_000_000
     assert math.isnan(newest.ask)
+
+
+def test_a_first_quote_without_a_time_has_none(market):
+    market.feed.take_first_quote({"last": 5.0})
+    newest = market.l1.read()
+    assert newest.time_venue_ns == 0
+    assert math.isnan(newest.last_size)
