@@ -49,7 +49,14 @@ def pikerd(
     ] = None,
     private: Annotated[bool, typer.Option("--private", hidden=True)] = False,
 ) -> None:
-    """Start the supervisor (and registry) in the foreground; Ctrl-C ends the whole tree."""
+    """
+    Start the supervisor (and registry) in the foreground; Ctrl-C ends the whole tree.
+
+    \b
+    Examples:
+      pikerd
+      pikerd --venue binance=http://127.0.0.1:8123
+    """
     if configdir is not None:
         os.environ["PIKER_CONFIG_DIR"] = str(configdir.expanduser().absolute())
     check_state_folder()

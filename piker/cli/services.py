@@ -17,7 +17,14 @@ from piker.service.rpc import service_rows
 def services(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
 ) -> None:
-    """Print every process of the run: name, kind, address, pid, uptime, restarts, state."""
+    """
+    Print every process of the run: name, kind, address, pid, uptime, restarts, state.
+
+    \b
+    Examples:
+      piker services
+      piker services --json
+    """
     rows, marks = run_async(query)
     if not as_json:
         for mark in marks:

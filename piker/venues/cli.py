@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import httpx
 import trio
@@ -15,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from piker.errors import PikerError
+from piker.errors import ConfigError, ServiceUnavailable
 from piker.venues._measure import Measure, measure
 from piker.venues.binance import Venue, open_venue
 
@@ -59,11 +58,16 @@ def serve(
     Serve a venue's real protocol on loopback until Ctrl-C.
 
     The market is recorded (--tape) or made up (--synthetic); no money moves.
+
+    \b
+    Examples:
+      piker venue serve binance --synthetic --seed 3
+      piker venue serve binance --tape recording.jsonl.gz --speed 10 --start-in 20 --json
     """
     if venue not in VENUES:
-        _fail(f"venue: was {venue!r}, expected one of: {', '.join(VENUES)}")
+        raise ConfigError(f"venue: was {venue!r}, expected one of: {', '.join(VENUES)}")
     if bool(tape) == synthetic:
-        _fail("venue: give either --tape FILE or --synthetic (with --seed N)")
+        raise ConfigError("venue: give either --tape FILE or --synthetic (with --seed N)")
 
     async def run() -> None:
         async with open_venue(
@@ -81,10 +85,7 @@ def serve(
                 async for _ in signals:
                     break
 
-    try:
-        trio.run(run)
-    except PikerError as error:
-        _fail(str(error))
+    trio.run(run)
 
 
 @app.command()
@@ -100,13 +101,18 @@ def stats(
     Measure 24 h of the made-up markets, each figure beside what the house aims at.
 
     With the URL of a running venue: how fast its market is played, and what it has served.
+
+    \b
+    Examples:
+      piker venue stats --seed 3
+      piker venue stats http://127.0.0.1:8123
     """
     if url:
         return _print_counters(url, as_json)
     try:
         rows = measure(seed, day)
     except ValueError:
-        _fail(f"stats: --day was {day!r}, expected a date such as 2026-11-21")
+        raise ConfigError(f"stats: --day was {day!r}, expected a date such as 2026-11-21") from None
     if as_json:
         print(json.dumps([row.to_dict() for row in rows]))
     else:
@@ -119,9 +125,9 @@ def _print_counters(url: str, as_json: bool) -> None:
         answer = httpx.get(f"{url.rstrip('/')}/venue/stats", trust_env=False, timeout=3)
         counters = answer.raise_for_status().json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        _fail(
+        raise ServiceUnavailable(
             f"stats: no local venue answers at {url} ({error}); start one with `piker venue serve`"
-        )
+        ) from None
     if as_json:
         print(json.dumps([counters]))
         return
@@ -165,8 +171,3 @@ def _print_table(rows: list[Measure]) -> None:
             "yes" if row.is_met else "NO",
         )
     Console().print(table)
-
-
-def _fail(text: str) -> NoReturn:
-    print(text, file=sys.stderr)
-    raise typer.Exit(1)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from piker.venues.cli import app
+from piker.cli import boundary
 
 RUN = [sys.executable, "-c", "from piker.venues.cli import app; app()"]
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
-    """Return the exit code and all output."""
-    result = CliRunner().invoke(app, list(arguments))
-    return result.exit_code, result.output
+    """Return the exit code and all output of `piker venue` with `arguments`."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        code = boundary.main("piker", ["venue", *arguments])
+    return code, said.getvalue()
 
 
 @contextmanager
@@ -82,6 +84,7 @@ def test_bad_input_gets_one_line_and_exit_1(arguments: list[str], text: str) -> 
     code, output = invoke(*arguments)
     assert code == 1
     assert text in output
+    assert output.startswith("piker: ")
     assert len(output.strip().splitlines()) == 1
 
 
