@@ -10,6 +10,8 @@ Messages read `<where>: <what> was <value>, <expected>; <what to do>`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class PikerError(Exception):
     """Base of every error that piker raises on purpose."""
@@ -89,3 +91,17 @@ class BadPayload(PikerError):
     def __init__(self, text: str, head: bytes = b"") -> None:
         super().__init__(text)
         self.head = head[:200]
+
+
+def leaves(err: BaseException) -> Iterator[BaseException]:
+    """Yield the single errors of a group, depth first; an error by itself is its own leaf."""
+    if isinstance(err, BaseExceptionGroup):
+        for inner in err.exceptions:
+            yield from leaves(inner)
+    else:
+        yield err
+
+
+def innermost(err: BaseException) -> BaseException:
+    """Return the first single error of a group, or the error itself."""
+    return next(leaves(err))

@@ -8,14 +8,14 @@ traceback appears only when asked for with `-l debug`.
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import typer
 
 from piker import cli
 from piker.cli import lifeline
-from piker.errors import PikerError, SymbolNotFound
+from piker.errors import PikerError, SymbolNotFound, leaves
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -94,15 +94,6 @@ def see_help(program: str, err: typer.TyperException) -> str:
     """Return where the misused command explains itself."""
     path = getattr(getattr(err, "ctx", None), "command_path", program)
     return f"(see `{path} --help`)"
-
-
-def leaves(err: BaseException) -> Iterator[BaseException]:
-    """Yield the single errors of a group, depth first; an error by itself is its own leaf."""
-    if isinstance(err, BaseExceptionGroup):
-        for inner in err.exceptions:
-            yield from leaves(inner)
-    else:
-        yield err
 
 
 def most_telling(err: BaseException) -> BaseException:

@@ -28,14 +28,15 @@ import trio
 from piker import config
 from piker.brokers import get_brokermod
 from piker.data._doorbell import DoorbellServer
-from piker.data._feed_tasks import Stream, innermost, pump, recover_losses, tell_changes
+from piker.data._feed_tasks import Stream, pump, recover_losses, tell_changes
 from piker.data._market_service import MarketService, make_loaders, open_market_service
 from piker.data._outbox import Message, Outbox
 from piker.data._sampling import open_sample_stream
 from piker.data.validate import validate_backend
-from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound
+from piker.errors import PikerError, ServiceUnavailable, SymbolNotFound, innermost
 from piker.log import get_logger
-from piker.model.ticks import FEED_DOWN, FEED_STALE
+from piker.model.feed import FeedState
+from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_STALE
 from piker.service.rpc import actor_name, endpoint, run_id
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ log = get_logger(__name__)
 
 FIRST_QUOTE_S = 12.0  # real time a backend has for its first words
 HISTORY_GRACE_S = 5.0  # and history, before the handshake goes out without it
+STARTING_MAX_S = 20.0  # a market that nobody asks for any more is not missed longer
 SYMBOLS_MAX = 64  # of one dialog
 
 
@@ -56,6 +58,7 @@ class _FeedsBus:
         self.nursery = nursery
         self.feeds: dict[str, MarketService] = {}  # by full fqme and every name it was asked by
         self.bells = DoorbellServer(run_id(), actor_name())
+        self.starting: dict[str, Stream] = {}  # asked for, without a first quote yet
         self._store: BarStore | None = None
         self._locks: dict[str, trio.Lock] = {}
         self._subscribers: dict[str, set[Outbox]] = {}
@@ -153,11 +156,22 @@ class _FeedsBus:
         }
 
     def status(self) -> dict[str, Any]:
-        """Return the daemon's heartbeat: degraded while a feed is down, with its cause."""
+        """Return the daemon's heartbeat: degraded while a feed is down or cannot start."""
         down = [
             f"{service.feed.mkt.fqme}: {service.feed.state.cause}"
             for service in self.services
-            if service.feed.state.state in (FEED_DOWN, FEED_STALE)
+            if is_lost(service.feed.state)
+        ]
+        now_s = trio.current_time()
+        self.starting = {
+            name: stream
+            for name, stream in self.starting.items()
+            if now_s - stream.begun_s < STARTING_MAX_S
+        }
+        down += [
+            f"{symbol}: {stream.cause}"
+            for symbol, stream in self.starting.items()
+            if stream.restarts > 0
         ]
         return {
             "state": "degraded" if down else "ready",
@@ -170,6 +184,12 @@ class _FeedsBus:
         for service in self.services:
             for segment in service.segments:
                 segment.unlink()
+
+
+def is_lost(state: FeedState) -> bool:
+    """Whether a feed has no data; connecting again after a loss is no recovery yet."""
+    is_again = state.state == FEED_CONNECTING and state.attempt > 1
+    return is_again or state.state in (FEED_DOWN, FEED_STALE)
 
 
 _bus: _FeedsBus | None = None
@@ -209,12 +229,14 @@ async def allocate_persistent_feed(
     mod = bus.mod
     async with trio.open_nursery() as nursery:
         stream = Stream(mod, symbol.removesuffix(f".{bus.brokername}"), loglevel)
+        bus.starting[symbol] = stream
         with trio.move_on_after(FIRST_QUOTE_S) as waiting:
             init_msgs, first_quote = await nursery.start(stream.run)
         if waiting.cancelled_caught:
             raise ServiceUnavailable(
                 f"{symbol}: no first quote within {FIRST_QUOTE_S:g} s: {stream.cause}"
             )
+        bus.starting.pop(symbol, None)
         store = await bus.open_store()
         init = validate_backend(mod, [symbol], init_msgs)
         fqme = init.mkt_info.fqme

@@ -18,7 +18,7 @@ import trio
 from piker import clock
 from piker.data._market_feed import Event, Loss, MarketFeed
 from piker.data.validate import FeedInit
-from piker.errors import PikerError
+from piker.errors import PikerError, innermost
 from piker.log import get_logger
 from piker.model.feed import FeedState, Trade
 from piker.model.ticks import FEED_DOWN
@@ -36,19 +36,13 @@ Batch = dict[str, list[Event]]
 GetTrades = Callable[..., Awaitable[list[Trade]]]
 
 
-def innermost(error: BaseException) -> BaseException:
-    """Return the first error inside groups of groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 class Stream:
     """A backend's `stream_quotes` for one symbol, kept running."""
 
     def __init__(self, mod: ModuleType, symbol: str, loglevel: str | None) -> None:
         self.cause = "the venue has not answered"
         self.restarts = -1
+        self.begun_s = trio.current_time()  # real time
         self.is_live = trio.Event()
         self.batches: trio.MemoryReceiveChannel[Batch]
         self._send, self.batches = trio.open_memory_channel[Batch](QUEUE_MAX)

@@ -20,7 +20,7 @@ import tractor
 import trio
 
 from piker import clock
-from piker.errors import ConnectionLost, PikerError
+from piker.errors import ConnectionLost, PikerError, innermost
 from piker.log import get_logger
 from piker.service._procfs import actor_children
 
@@ -58,13 +58,6 @@ class DaemonSpec(msgspec.Struct, frozen=True):
     spawn_kwargs: dict[str, Any] = {}
     policy: Policy = "permanent"
     hang_s: float = 5.0
-
-
-def innermost(err: BaseException) -> BaseException:
-    """Return the first error inside a group of groups."""
-    while isinstance(err, BaseExceptionGroup):
-        err = err.exceptions[0]
-    return err
 
 
 def last_line(err: BaseException | None) -> str:

@@ -13,10 +13,9 @@ from typing import Any, Final
 import trio
 
 from piker import clock
-from piker.errors import ConnectionLost, PikerError
+from piker.errors import ConnectionLost, PikerError, leaves
 from piker.log import get_logger
 from piker.service.rpc import translate_errors
-from piker.ui.groups import leaves
 from piker.ui.messages import Hit, Hits, Search
 
 log = get_logger(__name__)

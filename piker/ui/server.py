@@ -18,10 +18,10 @@ import msgspec
 import trio
 
 from piker import clock
+from piker.errors import leaves
 from piker.log import get_logger
 from piker.ui import messages
 from piker.ui.door import CODE_LIFE_S, HEADERS, Door, refusal
-from piker.ui.groups import leaves
 from piker.ui.messages import Code, Err, Hello, NewCode, Open, Pick, Search, Welcome
 from piker.ui.session import Session, SessionOver
 from piker.web.server import (

@@ -18,11 +18,10 @@ import trio
 
 from piker import clock
 from piker.data.feed import Flume, open_feed
-from piker.errors import PikerError, SymbolNotFound
+from piker.errors import PikerError, SymbolNotFound, leaves
 from piker.log import get_logger
 from piker.model.bars import FILLED, PARTIAL
 from piker.model.ticks import FEED_DOWN, QUOTE, TAKER_SELL, TRADE
-from piker.ui.groups import leaves
 from piker.ui.lod import O, T, bars_to_columns
 from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
