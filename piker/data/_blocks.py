@@ -16,11 +16,11 @@ import numpy as np
 
 from piker.data._segment import (
     WORD_USER,
+    InSegment,
     Segment,
     SegmentGone,
     attach_segment,
     create_segment,
-    unlink_predecessors,
 )
 
 _TURN = WORD_USER  # how many values were written; slot = turn % 2
@@ -58,7 +58,7 @@ _nan = float("nan")
 NO_L1 = L1(_nan, _nan, _nan, _nan, _nan, _nan, -1, 0, 0, 0, 1, 0)
 
 
-class _Block:
+class _Block(InSegment):
     """Two slots of 8-byte cells under stamps; cell 0 of a slot is its stamp."""
 
     kind = ""
@@ -73,22 +73,9 @@ class _Block:
         self._slots: np.ndarray = np.frombuffer(segment.payload, "f8", count=2 * cells)
 
     @property
-    def generation(self) -> int:
-        """The generation of the segment; a restarted writer has another one."""
-        return self.segment.generation
-
-    @property
     def token(self) -> dict[str, Any]:
         """What another process needs to attach; plain values that may travel."""
         return {"path": str(self.segment.path), "generation": self.segment.generation}
-
-    def is_stale(self) -> bool:
-        """Return whether readers should ask the writer for a newer block."""
-        return self.segment.is_stale()
-
-    def unlink_predecessors(self) -> None:
-        """Remove what a dead writer of this block left; called once the new token is published."""
-        unlink_predecessors(self.segment)
 
     def close(self) -> None:
         """Unmap; the block stays for others."""
@@ -96,10 +83,6 @@ class _Block:
         self._ints.release()
         self._floats.release()
         self.segment.close()
-
-    def unlink(self) -> None:
-        """Remove the block's name; only its writer may."""
-        self.segment.unlink()
 
     def _begin(self) -> int:
         """Close the slot that is next for readers and return where its cells begin."""

@@ -24,11 +24,11 @@ import numpy as np
 from piker import clock
 from piker.data._segment import (
     WORD_USER,
+    InSegment,
     Segment,
     SegmentGone,
     attach_segment,
     create_segment,
-    unlink_predecessors,
 )
 from piker.errors import ConfigError
 from piker.model.ticks import GAP, TICK_DTYPE
@@ -41,7 +41,7 @@ _CAPACITY = WORD_USER + 16
 READ_MAX = 4096  # records of one read: 320 kB, a copy of well under a millisecond
 
 
-class TickRing:
+class TickRing(InSegment):
     """A ring of `TICK_DTYPE` records in shared memory; made by `create` or `attach`."""
 
     def __init__(self, segment: Segment) -> None:
@@ -91,11 +91,6 @@ class TickRing:
         }
 
     @property
-    def generation(self) -> int:
-        """The generation of the segment; a restarted writer has another one."""
-        return self.segment.generation
-
-    @property
     def head(self) -> int:
         """How many records were ever put: the sequence number of the next one."""
         return self._words[_HEAD]
@@ -127,22 +122,10 @@ class TickRing:
         """Return a cursor at `from_seq`, or behind the newest record when None."""
         return RingReader(self, self.head if from_seq is None else from_seq)
 
-    def is_stale(self) -> bool:
-        """Return whether readers should ask the writer for a newer ring."""
-        return self.segment.is_stale()
-
-    def unlink_predecessors(self) -> None:
-        """Remove what a dead writer of this ring left; called once the new token is published."""
-        unlink_predecessors(self.segment)
-
     def close(self) -> None:
         """Unmap; the ring stays for others."""
         del self._records
         self.segment.close()
-
-    def unlink(self) -> None:
-        """Remove the ring's name; only its writer may."""
-        self.segment.unlink()
 
 
 class RingReader:

@@ -150,6 +150,29 @@ class Segment:
             self.path.unlink(missing_ok=True)
 
 
+class InSegment:
+    """Base of what lies in one segment: its identity and its end, the same for every kind."""
+
+    segment: Segment
+
+    @property
+    def generation(self) -> int:
+        """The generation of the segment; a restarted writer has another one."""
+        return self.segment.generation
+
+    def is_stale(self) -> bool:
+        """Return whether readers should ask the writer for a newer one."""
+        return self.segment.is_stale()
+
+    def unlink_predecessors(self) -> None:
+        """Remove what a dead writer of the same left; called once the new token is published."""
+        unlink_predecessors(self.segment)
+
+    def unlink(self) -> None:
+        """Remove the segment's name; only its writer may."""
+        self.segment.unlink()
+
+
 def create_segment(
     shm_dir: Path | str, run_id: str, actor: str, market: str, kind: str, size: int
 ) -> Segment:

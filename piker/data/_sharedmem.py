@@ -24,6 +24,7 @@ import numpy as np
 
 from piker.data._segment import (
     WORD_USER,
+    InSegment,
     Segment,
     SegmentGone,
     ShmFull,
@@ -31,7 +32,6 @@ from piker.data._segment import (
     create_segment,
     mark_run,
     sweep,
-    unlink_predecessors,
 )
 from piker.model.bars import BAR_DTYPE, FILLED, PARTIAL
 from piker.tsp._bar_rows import BarChanges, BarRow
@@ -57,7 +57,7 @@ _OWN_FIELDS = ("index", "rev")  # set by the array itself, whatever the data say
 _OPTIONAL_FIELDS = ("index", "rev", "flags", "count")
 
 
-class ShmArray:
+class ShmArray(InSegment):
     """A ring of bars (or rows alike) in shared memory; made by `open_` and `attach_shm_array`."""
 
     def __init__(self, segment: Segment, key: str, dtype: np.dtype[Any]) -> None:
@@ -97,11 +97,6 @@ class ShmArray:
         return min(self.size, max(0, self.last_index - self.first_index))
 
     @property
-    def generation(self) -> int:
-        """The generation of the segment; a restarted writer has another one."""
-        return self.segment.generation
-
-    @property
     def token(self) -> dict[str, Any]:
         """What another process needs to attach; plain values that may travel."""
         return {
@@ -112,24 +107,12 @@ class ShmArray:
             "key": self.key,
         }
 
-    def is_stale(self) -> bool:
-        """Return whether readers should ask the writer for a newer array."""
-        return self.segment.is_stale()
-
-    def unlink_predecessors(self) -> None:
-        """Remove what a dead writer of this array left; called once the new token is published."""
-        unlink_predecessors(self.segment)
-
     def close(self) -> None:
         """Unmap; the array stays for others."""
         del self._rows
         self._ints.release()
         self._floats.release()
         self.segment.close()
-
-    def unlink(self) -> None:
-        """Remove the array's name; only its writer may."""
-        self.segment.unlink()
 
     # ---- reading --------------------------------------------------------------------------
 
