@@ -6,7 +6,6 @@ What tests drive: a free port, and a real `pikerd` in this process.
 
 from __future__ import annotations
 
-import socket
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
+from system.harness import free_port
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -34,13 +34,6 @@ backfill_1m_days = 0.5
 [log]
 level = "info"
 """
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

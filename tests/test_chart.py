@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from urllib.request import urlopen
 
 import pytest
 from helpers import free_port
+
+from piker.ui.snapshot import browser_or_none
 
 pytestmark = [pytest.mark.browser, pytest.mark.tree, pytest.mark.timeout(180)]
 
@@ -121,7 +122,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
+    chromium = browser_or_none()
     if chromium is None:
         pytest.skip("no Chromium is installed: run `make browser` as root")
     from playwright.sync_api import sync_playwright

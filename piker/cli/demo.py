@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -26,6 +25,7 @@ import typer
 
 from piker.cli.boundary import run_async
 from piker.cli.children import ended, lines_of, open_child
+from piker.cli.ports import free_port
 from piker.errors import ConfigError, ServiceUnavailable
 
 BANNER = "This market is made up: a seeded simulation on this machine. No money moves."
@@ -94,25 +94,12 @@ def read_ports(file: IO[str]) -> dict[str, int]:
     except ValueError:
         last = {}
     known = last if isinstance(last, dict) else {}
-    ports = {name: free_port(known.get(name)) for name in ("venue", "pikerd")}
+    ports = {name: free_port(wanted=known.get(name)) for name in ("venue", "pikerd")}
     file.seek(0)
     file.truncate()
     json.dump(ports, file)
     file.flush()
     return ports
-
-
-def free_port(wanted: object = None) -> int:
-    """Return `wanted` when it is a port and nobody listens there, else any free one."""
-    for port in (wanted if isinstance(wanted, int) else 0, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-            return int(probe.getsockname()[1])
-    raise ServiceUnavailable("demo: no free port on 127.0.0.1")
 
 
 async def run(folder: Path, ports: dict[str, int], opens_browser: bool) -> None:

@@ -17,6 +17,7 @@ import trio
 import typer
 
 from piker import config
+from piker.cli.ports import free_port
 from piker.clock import ClockSpec, parse_spec
 from piker.errors import ConfigError
 from piker.log import get_logger
@@ -137,12 +138,3 @@ async def wait_signal(
             defence.daemon = True
             defence.start()
             await trio.sleep_forever()
-
-
-def free_port(host: str) -> int:
-    """Return a port that nobody listens on now."""
-    import socket
-
-    with socket.socket() as found:
-        found.bind((host, 0))
-        return int(found.getsockname()[1])

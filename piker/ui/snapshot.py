@@ -47,6 +47,11 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
+def browser_or_none() -> str | None:
+    """Return the path of an installed Chromium, or None."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def find_browser() -> str:
     """
     Return the path of an installed Chromium.
@@ -54,9 +59,8 @@ def find_browser() -> str:
     Raises:
       ConfigError: none is installed.
     """
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
+    if path := browser_or_none():
+        return path
     raise ConfigError(
         "--snapshot: no Chromium was found (looked for " + ", ".join(BROWSERS) + ");"
         " install one, or open the page and use the browser's own screenshot"

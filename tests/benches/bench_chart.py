@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from record import Result, best_s
 
 from piker.ui.frames import pack_block
 from piker.ui.lod import Series
+from piker.ui.snapshot import browser_or_none
 
 ROUNDS = 5
 FQME = "btcusdt.spot.binance"
@@ -34,7 +34,7 @@ FIRST_CANDLE = """(async () => {
 def measure() -> Iterator[Result]:
     """Yield the kernels' times, then the start of a whole chart."""
     yield from kernels()
-    chromium = shutil.which("chromium")
+    chromium = browser_or_none()
     if chromium:
         seconds = start_times(chromium)
         target = 2.5

@@ -4,7 +4,6 @@ A real browser for tests that run on trio: one Chromium, driven from one thread 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
+
+from piker.ui.snapshot import browser_or_none
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ async def open_page(
     def start() -> Any:
         state["driver"] = sync_playwright().start()
         state["browser"] = state["driver"].chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            executable_path=browser_or_none(), args=["--no-sandbox"]
         )
         size = {"width": width, "height": height}
         page = state["browser"].new_page(viewport=size, color_scheme=scheme)

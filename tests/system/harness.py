@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -177,8 +178,6 @@ async def piker_json(state: Path, *command: str, seconds: float = 30) -> Any:
 
 def free_port() -> int:
     """Return a TCP port of loopback that nobody listens on now."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
