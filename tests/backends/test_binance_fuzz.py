@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from piker.brokers.binance import _symbols, _wire
+from piker.brokers.binance import _answers, _symbols, _wire
 from piker.brokers.binance._stream import StreamParser
 from piker.errors import BadPayload, PikerError, SequenceGap
 from piker.model.feed import Book, Quote, Trade
@@ -248,7 +248,7 @@ def test_hostile_answers_neither_crash_nor_stall() -> None:
         begun = time.thread_time()
         try:
             with np.errstate(all="raise"):
-                parse(_wire.check_answer(status, headers, body, "/api/v3/x"))
+                parse(_answers.check_answer(status, headers, body, "/api/v3/x"))
             passed += 1
         except PikerError as err:
             refused += len(str(err)) < 600
@@ -272,7 +272,7 @@ def test_hostile_answers_neither_crash_nor_stall() -> None:
 )
 def test_a_refusal_is_a_sentence(status: int, body: bytes, word: str) -> None:
     with pytest.raises(PikerError) as caught:
-        _wire.check_answer(status, {"retry-after": "38"}, body, "/api/v3/klines")
+        _answers.check_answer(status, {"retry-after": "38"}, body, "/api/v3/klines")
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
 

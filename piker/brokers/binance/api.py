@@ -23,7 +23,7 @@ import numpy as np
 import trio
 
 from piker import clock
-from piker.brokers.binance import _symbols, _wire
+from piker.brokers.binance import _answers, _symbols, _wire
 from piker.brokers.binance._symbols import BROKER, Pair
 from piker.config import Venue, venue_for
 from piker.data._web_bs import Backoff
@@ -176,8 +176,8 @@ class Client:
         headers = {name.lower(): value for name, value in answer.headers.items()}
         if (used := headers.get("x-mbx-used-weight-1m", "")).isascii() and used.isdigit():
             await self._budget.correct(int(used[:12]))
-        plain = _wire.unpack(bytes(body), headers.get("content-encoding", ""), size_max)
-        return _wire.check_answer(answer.status_code, headers, plain, path)
+        plain = _answers.unpack(bytes(body), headers.get("content-encoding", ""), size_max)
+        return _answers.check_answer(answer.status_code, headers, plain, path)
 
     def _explain(self, err: httpx.TransportError) -> str:
         if isinstance(err, httpx.ConnectError | httpx.ConnectTimeout):
