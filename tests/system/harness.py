@@ -59,6 +59,7 @@ async def end(process: trio.Process, seconds: float = 5) -> float:
     began = trio.current_time()
     if process.returncode is None:
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)  # a stopped one hears nothing else
         with trio.move_on_after(seconds):
             await process.wait()
         if process.returncode is None:

@@ -17,6 +17,7 @@ from piker.data.feed import open_feed
 from piker.service import rpc
 from system.harness import (
     descendants,
+    is_soak,
     leftovers,
     open_pikerd,
     open_process,
@@ -39,24 +40,35 @@ MARKETS = ["btcusdt.spot.binance", "ethusdt.spot.binance"]
 
 
 async def test_boots_in_one_process_leave_nothing(tmp_path: Path) -> None:
-    async with open_venue(tmp_path / "venue", "--synthetic", "--seed", "7") as venue:
-        for number in rounds(5, 50):
-            descriptors_before = len(os.listdir("/proc/self/fd"))
-            with trio.fail_after(30):
-                async with open_test_pikerd(venues={"binance": venue.url}):
-                    async with (
-                        open_feed(MARKETS) as feed,
-                        feed.flumes[MARKETS[0]].open_ticks() as ticks,
-                    ):
-                        run = rpc.run_id()
-                        assert segments(run)
-                        async for batch in ticks:
-                            if len(batch):
-                                break
-            assert not segments(run) + sockets(run), f"round {number}"
-            assert not descendants(os.getpid(), besides=venue.process.pid), f"round {number}"
-            if number > 0:  # the first boot opens what the process keeps (log files, caches)
-                assert len(os.listdir("/proc/self/fd")) <= descriptors_before, f"round {number}"
+    descriptors = 0
+    for group in rounds(1, 5):  # a venue each: ten cold starts a minute is what its limits bear
+        state = tmp_path / f"venue{group}"
+        async with open_venue(state, "--synthetic", "--seed", "7") as venue:
+            for number in range(10 if is_soak() else 5):
+                with trio.fail_after(30):
+                    async with open_test_pikerd(venues={"binance": venue.url}):
+                        run = await boot_with_a_consumer()
+                assert not segments(run) + sockets(run), f"round {group}.{number}"
+                left = descendants(os.getpid(), besides=venue.process.pid)
+                assert not left, f"round {group}.{number}"
+            # The first boots open what the process keeps (log files, caches).
+            held = len(os.listdir("/proc/self/fd"))
+            assert not descriptors or held <= descriptors
+            descriptors = held
+
+
+async def boot_with_a_consumer() -> str:
+    """Open a feed on two markets, read until ticks come; return the run's id."""
+    async with (
+        open_feed(MARKETS) as feed,
+        feed.flumes[MARKETS[0]].open_ticks() as ticks,
+    ):
+        run = rpc.run_id()
+        assert segments(run)
+        async for batch in ticks:
+            if len(batch):
+                break
+    return run
 
 
 async def test_boots_as_processes_with_a_chart_leave_nothing(tmp_path: Path) -> None:
