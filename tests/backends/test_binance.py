@@ -234,6 +234,42 @@ async def test_a_refused_stream_is_said_and_ends_no_wait(script: ScriptedBinance
     assert down.retry_in_s == 38
 
 
+async def test_a_market_that_was_streamed_starts_while_the_venue_refuses(
+    script: ScriptedBinance,
+) -> None:
+    send, recv = trio.open_memory_channel[dict[str, list[Event]]](616)
+
+    async def start() -> tuple[Any, FeedState | None]:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                (init,), first = await nursery.start(
+                    binance.stream_quotes, send, ["btcusdt"], trio.Event()
+                )
+                down = None
+                if script.upgrade:
+                    down = await next_event(recv, FeedState, FEED_DOWN)
+                nursery.cancel_scope.cancel()
+        return (init.mkt_info, first["last"]), down
+
+    (listed, last), _ = await start()
+    assert last == last
+    refusal = Response(status=429, headers=(("Retry-After", "38"),))
+    script.answers = dict.fromkeys(("/api/v3/exchangeInfo", "/api/v3/trades"), refusal)
+    script.upgrade = refusal
+    (kept, last), down = await start()
+    assert kept == listed
+    assert last != last  # nan: nobody knows
+    assert down is not None
+    assert "too many requests" in down.cause
+
+
+async def test_a_market_that_nobody_knows_waits_for_the_venue(script: ScriptedBinance) -> None:
+    script.answers = {"/api/v3/exchangeInfo": Response(status=429)}
+    send, _ = trio.open_memory_channel[dict[str, list[Event]]](616)
+    with pytest.raises(DataThrottle):
+        await binance.stream_quotes(send, ["btcusdt"], trio.Event())
+
+
 async def test_unreadable_frames_are_counted_and_the_stream_goes_on(
     script: ScriptedBinance,
 ) -> None:

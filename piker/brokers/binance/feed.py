@@ -21,12 +21,20 @@ import trio
 
 from piker import clock
 from piker.brokers.binance import _symbols
+from piker.brokers.binance._kept import find_kept, keep, path_of_kept
 from piker.brokers.binance._stream import StreamParser, StreamStats
 from piker.brokers.binance.api import INTERVALS, ROWS_MAX, Client, get_client
 from piker.config import settings
 from piker.data._web_bs import Backoff, Batch, LinkState, NoBsWs, WsStats, open_autorecon_ws
 from piker.data.validate import FeedInit
-from piker.errors import BadPayload, ConnectionLost, DataUnavailable, NoData, PikerError
+from piker.errors import (
+    BadPayload,
+    ConnectionLost,
+    DataThrottle,
+    DataUnavailable,
+    NoData,
+    PikerError,
+)
 from piker.log import get_logger
 from piker.model.bars import empty_bars
 from piker.model.feed import Event, FeedState, Quote, Trade
@@ -39,6 +47,7 @@ log = get_logger(__name__)
 REJECTED_MAX = 50  # unreadable messages in a row: the stream itself is broken
 PROBE_TIMEOUT_S = 5.0
 REFUSAL_WAIT_S = 5.0
+ASK_S = 4.0  # for listing and first quote, when there is a kept listing to start from
 
 GetHist = Callable[..., Awaitable[tuple[np.ndarray, datetime, datetime]]]
 
@@ -77,7 +86,8 @@ async def stream_quotes(
     Send the events of one market, `{bs_fqme: [event, …]}` per socket read, until cancelled.
 
     Reconnects by itself and says so with `FeedState` events. `started` gets the market's
-    `FeedInit` and a first quote from REST, so that nobody waits for a trade.
+    `FeedInit` and a first quote from REST, so that nobody waits for a trade; while REST is out of
+    reach, a market that was streamed before gets its kept listing and an empty first quote.
 
     Raises:
       SymbolNotFound: at the start only. ConnectionLost, DataThrottle: the venue cannot be asked
@@ -87,9 +97,7 @@ async def stream_quotes(
     if len(symbols) != 1:
         raise ValueError(f"binance: stream_quotes got {len(symbols)} symbols, expected 1")
     async with get_client() as client:
-        with try_again_later():
-            pair = await client.find_pair(symbols[0])
-            first = await first_quote(client, pair)
+        pair, first = await find_market(client, symbols[0])
         mkt = _symbols.make_market(pair)
         task_status.started(([FeedInit(mkt)], first))
         if not pair.is_trading:
@@ -109,6 +117,50 @@ def try_again_later() -> Iterator[None]:
         yield
     except BadPayload as err:
         raise ConnectionLost(str(err)) from err
+
+
+async def find_market(client: Client, name: str) -> tuple[_symbols.Pair, dict[str, Any]]:
+    """
+    Return a market's listing and first quote, from the venue or else as they were kept.
+
+    Raises:
+      SymbolNotFound: the venue does not know it. ConnectionLost, DataThrottle: the venue cannot be
+        asked, and there is no listing of this market from the last day.
+    """
+    path = path_of_kept()
+    kept = await trio.to_thread.run_sync(find_kept, path, _symbols.parse_name(name))
+    try:
+        with try_again_later(), trio.move_on_after(ASK_S if kept else float("inf")):
+            pair = await client.find_pair(name)
+            first = await first_quote(client, pair)
+            await trio.to_thread.run_sync(keep, path, pair)
+            return pair, first
+        # out of time: it stalls, or the budget waits because of what it refused before
+        why = client.statistics().last_error or f"binance: {client.url} does not answer"
+    except (ConnectionLost, DataThrottle) as err:
+        if kept is None:
+            raise
+        why = str(err)
+    assert kept is not None
+    log.warning("starting from a kept listing fqme=%s cause=%s", kept.bs_fqme, why)
+    return kept, empty_quote(kept)
+
+
+def empty_quote(pair: _symbols.Pair) -> dict[str, Any]:
+    """Return the quote of a market of which nothing is known yet."""
+    nan = float("nan")
+    return {
+        "symbol": pair.symbol,
+        "last": nan,
+        "size": 0.0,
+        "bid": nan,
+        "bsize": nan,
+        "ask": nan,
+        "asize": nan,
+        "ticks": [],
+        "brokerd_ts": clock.now_s(),
+        "broker_ts": 0.0,
+    }
 
 
 async def first_quote(client: Client, pair: _symbols.Pair) -> dict[str, Any]:
