@@ -46,6 +46,7 @@ log = get_logger(__name__)
 
 FIRST_QUOTE_S = 12.0  # real time a backend has for its first words
 HISTORY_GRACE_S = 5.0  # and history, before the handshake goes out without it
+STARTING_S = 3.0  # is normal; longer is worth a word
 STARTING_MAX_S = 20.0  # a market that nobody asks for any more is not missed longer
 SYMBOLS_MAX = 64  # of one dialog
 
@@ -171,7 +172,7 @@ class _FeedsBus:
         down += [
             f"{symbol}: {stream.cause}"
             for symbol, stream in self.starting.items()
-            if stream.restarts > 0
+            if stream.restarts > 0 or now_s - stream.begun_s > STARTING_S
         ]
         return {
             "state": "degraded" if down else "ready",

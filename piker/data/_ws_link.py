@@ -215,11 +215,11 @@ def explain_refusal(host: str, why: Exception) -> ConnectionLost:
         return ConnectionLost(
             f"{host} says: {word} (HTTP {status})", parse_retry_after(retry_after, 10.0)
         )
-    what = f"HTTP {status}"
+    what = "no stream now"
     if status == 403:
-        what += ", refused by its firewall or for this region"
+        what = "no, by its firewall or for this region"
     elif b"<html" in (response.body or b"")[:1000].lower():
-        what += ", a web page instead of a market stream"
+        what = "a web page instead of a market stream"
     return ConnectionLost(
-        f"{host} refused the stream ({what})", parse_retry_after(retry_after, 0.0)
+        f"{host} says: {what} (HTTP {status})", parse_retry_after(retry_after, 0.0)
     )

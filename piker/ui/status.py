@@ -8,6 +8,7 @@ venue or its daemon cannot be reached.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -87,15 +88,19 @@ def feed_status(
     expected = seen_gap_s or float(event.get("expected_gap_s") or 0.0) or None
     age = max(0.0, now - time_recv) / speed if time_recv > 0 else None
     # the part in brackets is for the log: names of peers, system errors
-    cause = str(event.get("cause") or "").partition(" (")[0]
+    cause = re.sub(r" \(.*\)", "", str(event.get("cause") or ""))
     feed: Feed = _FEED_OF.get(state, "live")
     if not slots.is_open(now) and state == FEED_LIVE:
         return Status(0, "closed", age, opens=slots.next_open(now))
     if state == FEED_LIVE and age is not None:
         if age > max(LATE_MIN_S, LATE_FACTOR * (expected or 0.0)):
             feed = "late"
-    elif feed in ("stale", "down") and " says: " in cause:
+    elif state == FEED_CONNECTING and int(event.get("attempt") or 0) > 1:
+        feed = "down"  # not at the start any more: what was lost is still lost
+    if feed in ("stale", "down") and " says: " in cause:
         feed = "refused"
+    elif feed == "down":
+        cause = cause.partition(", waiting ")[0]  # the record has the wait by itself
     retry_in = event.get("retry_in_s")
     return Status(
         0,

@@ -8,6 +8,7 @@ import { formatCount, formatDuration, formatWait } from './num.js';
 
 const QUIET_MS = 300;
 const GIVE_UP_S = 60;
+const OFTEN_S = 0.1;
 
 export class Cards {
   constructor(chart) {
@@ -80,7 +81,7 @@ export class Cards {
     if (status.feed !== 'stale' && status.feed !== 'down') return null;
     if (status.feed === 'down') return [status.cause || `No connection to ${broker}`, this.nextTry(status), 'bad'];
     const more = [];
-    if (status.expected) more.push(`expected every ${formatDuration(status.expected)}`);
+    if (status.expected) more.push(status.expected < OFTEN_S ? 'expected several a second' : `expected every ${formatDuration(status.expected)}`);
     const next = this.nextTry(status);
     if (next) more.push(next);
     else if (status.cause) more.push(status.cause);

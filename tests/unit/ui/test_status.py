@@ -38,6 +38,24 @@ def test_a_venue_that_says_no_is_refused_with_its_words():
     assert got.age is None
 
 
+def test_what_is_in_brackets_is_left_out_and_the_wait_of_a_refusal_stays():
+    cause = "api.binance.com says: too many requests (HTTP 429), waiting 38 s"
+    got = feed_status({"state": FEED_DOWN, "cause": cause}, 0.0, 1000.0, ALWAYS)
+    assert got.cause == "api.binance.com says: too many requests, waiting 38 s"
+
+
+def test_a_wait_is_told_once():
+    event = {"state": FEED_DOWN, "cause": "it is gone, waiting 0.2 s", "retry_in_s": 0.2}
+    got = feed_status(event, 0.0, 1000.0, ALWAYS)
+    assert (got.feed, got.cause, got.retry_in) == ("down", "it is gone", 0.2)
+
+
+def test_connecting_again_is_still_down():
+    event = {"state": FEED_CONNECTING, "cause": "it is gone", "attempt": 2}
+    assert feed_status(event, 0.0, 1000.0, ALWAYS).feed == "down"
+    assert feed_status(event | {"attempt": 1}, 0.0, 1000.0, ALWAYS).feed == "connecting"
+
+
 def test_a_closed_market_says_when_it_opens():
     slots = SlotMap([(900.0, 5000.0)])
     got = feed_status({"state": FEED_LIVE}, 800.0, 1000.0, slots)
