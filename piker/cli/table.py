@@ -92,20 +92,26 @@ def utc(epoch_s: float) -> datetime:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell holds a number, which stands at the right of its column."""
+    """Whether a cell holds a number."""
     return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
 
 
 def print_plain(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print aligned columns without colour, for pipes and files."""
-    lines = cells(rows)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        padded = [
-            text.rjust(width) if is_number(text) else text.ljust(width)
-            for text, width in zip(line, widths, strict=True)
+    header, *body = cells(rows)
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    rights = [is_numeric(column) for column in zip(*body, strict=True)]
+    for line in (header, *body):
+        aligned = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, rights, strict=True)
         ]
-        print("  ".join(padded).rstrip())
+        print("  ".join(aligned).rstrip())
+
+
+def is_numeric(column: Sequence[str]) -> bool:
+    """Whether a column of cells holds numbers only, which then stand at its right."""
+    return all(is_number(text) for text in column if text)
 
 
 def print_rich(rows: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -117,7 +123,7 @@ def print_rich(rows: Sequence[Mapping[str, Any]], title: str) -> None:
     header, *body = cells(rows)
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for i, name in enumerate(header):
-        right = all(is_number(line[i]) for line in body if line[i])
+        right = is_numeric([line[i] for line in body])
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for line in body:
         table.add_row(*line)

@@ -34,7 +34,7 @@ def test_a_table_for_a_pipe_has_aligned_columns_and_no_colour(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_rows([{"fqme": "a", "last": 1.5}, {"fqme": "bcd", "last": 12.25}], as_json=False)
-    assert capsys.readouterr().out == "fqme  last\na       1.5\nbcd   12.25\n"
+    assert capsys.readouterr().out == "fqme   last\na       1.5\nbcd   12.25\n"
 
 
 @pytest.mark.parametrize(
