@@ -13,6 +13,17 @@ from typing import Any, TypeVar
 import trio
 
 from piker.ui.snapshot import browser_or_none
+from system.harness import (
+    VenueProcess,
+    discard_output,
+    open_pikerd,
+    open_process,
+    open_venue,
+    read_line,
+    scripts,
+)
+
+MARKET = "btcusdt.spot.binance"
 
 T = TypeVar("T")
 
@@ -106,3 +117,22 @@ async def open_page(
         with trio.CancelScope(shield=True):
             await in_thread(thread, stop, 30)
         thread.shutdown(wait=False)
+
+
+@asynccontextmanager
+async def open_chart(tmp_path: Path) -> AsyncIterator[tuple[VenueProcess, Path, Page]]:
+    """A chart of a synthetic market at real speed, open in a real browser."""
+    piker, _ = scripts()
+    state = tmp_path / "state"
+    chart = [*piker, "chart", MARKET, "--no-browser", "--debug-page"]
+    async with (
+        open_venue(tmp_path / "venue", "--synthetic", "--seed", "3") as venue,
+        open_pikerd(state, venue),
+        open_process(chart, state, log=tmp_path / "chart.log") as process,
+    ):
+        url = next(w for w in (await read_line(process)).split() if w.startswith("http"))
+        async with trio.open_nursery() as nursery, open_page(url) as page:
+            nursery.start_soon(discard_output, process)
+            await page.until(lambda facts: facts["feed"] == "live", "the feed is live", 30)
+            yield venue, state, page
+            nursery.cancel_scope.cancel()

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +13,17 @@ import httpx
 import pytest
 import trio
 
-from system.browser import Page, open_page
+from system.browser import Page, open_chart
 from system.harness import (
     VenueProcess,
-    discard_output,
-    open_pikerd,
-    open_process,
-    open_venue,
     pid_of,
-    read_line,
     rounds,
-    scripts,
     until,
 )
 
 pytestmark = [pytest.mark.tree, pytest.mark.browser]
 
-MARKET = "btcusdt.spot.binance"
 APART_S = 12.0  # a daemon that lives shorter than 10 s counts against its restart intensity
-
-
-@asynccontextmanager
-async def open_chart(tmp_path: Path) -> AsyncIterator[tuple[VenueProcess, Path, Page]]:
-    """A chart of a synthetic market at real speed, open in a real browser."""
-    piker, _ = scripts()
-    state = tmp_path / "state"
-    chart = [*piker, "chart", MARKET, "--no-browser", "--debug-page"]
-    async with (
-        open_venue(tmp_path / "venue", "--synthetic", "--seed", "3") as venue,
-        open_pikerd(state, venue),
-        open_process(chart, state, log=tmp_path / "chart.log") as process,
-    ):
-        url = next(w for w in (await read_line(process)).split() if w.startswith("http"))
-        async with trio.open_nursery() as nursery, open_page(url) as page:
-            nursery.start_soon(discard_output, process)
-            await page.until(lambda facts: facts["feed"] == "live", "the feed is live", 30)
-            yield venue, state, page
-            nursery.cancel_scope.cancel()
 
 
 async def venue_bars(venue: VenueProcess, interval: str, first_s: int) -> dict[int, list[float]]:
