@@ -45,6 +45,19 @@ async def open_stream() -> AsyncIterator[Messages]:
         nursery.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def open_synthetic(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, speed: float
+) -> AsyncIterator[tuple[Venue, Messages]]:
+    """A made-up market, always the same one, and the backend's stream of it."""
+    async with (
+        open_venue(seed=6116, base_ns=1_790_000_000 * clock.NS, speed=speed) as venue,
+        use_venue(venue, folder, monkeypatch),
+        open_stream() as recv,
+    ):
+        yield venue, recv
+
+
 class TestContractOnTheLocalVenue(BackendContract):
     broker = "binance"
     fqme = "btcusdt.spot.binance"
@@ -86,11 +99,7 @@ async def test_two_recordings_replayed_come_through_whole(
 async def test_trades_of_history_and_stream_join_by_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        open_venue(seed=6116, base_ns=1_790_000_000 * clock.NS, speed=20) as venue,
-        use_venue(venue, tmp_path, monkeypatch),
-        open_stream() as recv,
-    ):
+    async with open_synthetic(tmp_path, monkeypatch, speed=20) as (_, recv):
         live: dict[int, Trade] = {}
         with trio.fail_after(10):
             async for message in recv:
@@ -123,11 +132,7 @@ async def test_a_broken_stream_is_said_and_lives_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, word: str
 ) -> None:
     monkeypatch.setattr(_web_bs, "BACKOFF_FIRST_S", 0.01)
-    async with (
-        open_venue(seed=6116, base_ns=1_790_000_000 * clock.NS, speed=20) as venue,
-        use_venue(venue, tmp_path, monkeypatch),
-        open_stream() as recv,
-    ):
+    async with open_synthetic(tmp_path, monkeypatch, speed=20) as (venue, recv):
         with trio.fail_after(10):
             await wait_for(recv, FEED_LIVE)
             venue.faults.add(fault)
@@ -138,11 +143,7 @@ async def test_a_broken_stream_is_said_and_lives_again(
 async def test_a_message_of_rubbish_is_counted_and_the_stream_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        open_venue(seed=6116, base_ns=1_790_000_000 * clock.NS, speed=20) as venue,
-        use_venue(venue, tmp_path, monkeypatch),
-        open_stream() as recv,
-    ):
+    async with open_synthetic(tmp_path, monkeypatch, speed=20) as (venue, recv):
         with trio.fail_after(10):
             await wait_for(recv, FEED_LIVE)
             venue.faults.add(Fault(kind="rubbish", where="socket", count=1))
@@ -173,11 +174,7 @@ async def test_a_muted_stream_is_stale_and_then_replaced(
 ) -> None:
     monkeypatch.setattr(_web_bs, "SILENCE_LEAST_S", 0.2)
     monkeypatch.setattr(_web_bs, "PROBE_EVERY_S", 0.05)
-    async with (
-        open_venue(seed=6116, base_ns=1_790_000_000 * clock.NS, speed=100) as venue,
-        use_venue(venue, tmp_path, monkeypatch),
-        open_stream() as recv,
-    ):
+    async with open_synthetic(tmp_path, monkeypatch, speed=100) as (venue, recv):
         with trio.fail_after(10):
             await wait_for(recv, FEED_LIVE)
             for message in range(50):  # let it learn how busy the market is
