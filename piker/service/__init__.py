@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         open_piker_runtime,
         open_pikerd,
     )
+    from piker.service._client import find_run
     from piker.service._mngr import Services
     from piker.service._registry import check_for_service, find_service, maybe_spawn_daemon
 
 __all__ = [
     "Services",
     "check_for_service",
+    "find_run",
     "find_service",
     "get_runtime_vars",
     "maybe_open_pikerd",
@@ -34,6 +36,7 @@ _HOMES = {
     "open_pikerd": "piker.service._actor_runtime",
     "maybe_open_pikerd": "piker.service._actor_runtime",
     "get_runtime_vars": "piker.service._actor_runtime",
+    "find_run": "piker.service._client",
     "Services": "piker.service._mngr",
     "find_service": "piker.service._registry",
     "check_for_service": "piker.service._registry",

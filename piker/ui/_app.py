@@ -18,7 +18,7 @@ import trio
 from piker import config
 from piker.errors import SymbolNotFound
 from piker.log import get_logger
-from piker.service import open_piker_runtime
+from piker.service import find_run, open_piker_runtime
 from piker.service.private import ensure_pikerd
 from piker.ui.desk import Desk, Options, sentence
 from piker.ui.opener import offer_page
@@ -34,10 +34,13 @@ async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
     Serve the chart until Ctrl-C (or until the snapshot is taken); `announce` prints a line.
 
     Raises:
-      ConfigError: the port is taken, or the run uses another venue.
+      ConfigError: the port is taken, the run uses another venue, or the configuration is broken.
       SymbolNotFound: one of the asked markets does not exist; holds the closest names.
       ServiceUnavailable: no `pikerd` can be started.
     """
+    config.settings()  # what is wrong with the files is said before a page is offered
+    if find_run() is None:
+        config.configured_venues()
     desk = Desk(options)
     is_debug = options.is_debug or options.snapshot is not None
     async with open_page_server(desk, port=options.port, is_debug=is_debug) as edge:

@@ -226,6 +226,9 @@ async def test_a_broken_configuration_is_named_by_file_line_and_key(
 ) -> None:
     (tmp_path / f"{name}.toml").write_text(text)
     assert (await pikerd_refused(tmp_path)).startswith(f"pikerd: {words}")
+    piker, _ = scripts()
+    line = await refused(tmp_path, [*piker, "chart", "--no-browser", MARKET])
+    assert line.startswith(f"piker: {words}")
 
 
 async def test_a_state_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

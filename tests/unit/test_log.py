@@ -96,3 +96,14 @@ def test_the_runtimes_normal_control_flow_is_no_line_of_the_file(tmp_path: Path)
     assert "this one is news" in text
     assert "handshake" not in text
     assert "by its caller" not in text
+
+
+def test_a_log_file_that_cannot_be_written_is_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chart.log").mkdir()
+    log.setup_actor_logging("chart", "info", folder=tmp_path, console=False)
+    for _ in range(3):
+        log.get_logger("x").info("lost")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [f"{tmp_path}/chart.log: cannot be written (Is a directory); records are lost"]
