@@ -2,19 +2,15 @@
 Binance: spot market data over its public REST and WebSocket interface.
 
 `_wire` says what the payloads mean, `_book` and `_stream` turn a live stream into events,
-`_symbols` names markets (all pure); `api` speaks REST, `feed` serves the data endpoints. Orders
-come with a module `broker`; until then there is no order endpoint.
+`_symbols` names markets, `_answers` tells a granted request from a refused one (all pure); `api`
+speaks REST, `feed` and `_history` serve the data endpoints. There is no order endpoint.
 """
 
 from __future__ import annotations
 
+from piker.brokers.binance._history import open_history_client
 from piker.brokers.binance.api import get_client, get_mkt_info
-from piker.brokers.binance.feed import (
-    open_history_client,
-    open_symbol_search,
-    statistics,
-    stream_quotes,
-)
+from piker.brokers.binance.feed import open_symbol_search, statistics, stream_quotes
 
 __all__ = [
     "get_client",

@@ -7,6 +7,8 @@ Pure. What the body means is in `_wire`. Source: binance-spot-api-docs, rest-api
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from piker.brokers.binance._wire import BROKER, decode_error
 from piker.errors import (
@@ -87,3 +89,12 @@ def _read_error(body: bytes) -> tuple[int, str]:
     except BadPayload:
         return 0, ""
     return error.code, error.msg[:200]
+
+
+@contextmanager
+def try_again_later() -> Iterator[None]:
+    """Turn rubbish from the venue, already asked several times, into a connection to be retried."""
+    try:
+        yield
+    except BadPayload as err:
+        raise ConnectionLost(str(err)) from err
