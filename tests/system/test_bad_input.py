@@ -93,7 +93,8 @@ FAULTS: dict[str, tuple[list[dict[str, Any]], set[str], str]] = {
 async def test_a_venue_that_misbehaves_is_said_and_overcome(tmp_path: Path, case: str) -> None:
     faults, states, words = FAULTS[case]
     async with open_chart(tmp_path) as (venue, state, page):
-        before = await datad(state)
+        # so much has come that the feed knows how often to expect a message
+        before = await until_row(state, lambda row: stream_stats(row)["link"]["messages"] > 40)
         for fault in faults:
             await play(venue, **fault)
         if case == "breaks a frame":  # once: it is over too soon to ask twice
@@ -103,12 +104,13 @@ async def test_a_venue_that_misbehaves_is_said_and_overcome(tmp_path: Path, case
                 facts["feed"] in states and facts["banner"] and words in " ".join(facts["banner"])
             ),
             f"{states}, {words!r}",
+            40,
         )
         assert said["bars_in_view"] > 0  # the picture stays
         during = await until_row(state, lambda row: row["state"] == "degraded")
         assert MARKET in during["cause"]
         await heal(venue)
-        healed = await page.until(lambda facts: facts["feed"] == "live", "the feed is live")
+        healed = await page.until(lambda facts: facts["feed"] == "live", "the feed is live", 40)
         assert healed["banner"] is None
         after = await until_row(state, lambda row: row["state"] == "ready")
         assert (after["pid"], after["restarts"]) == (before["pid"], 0)
