@@ -17,6 +17,7 @@ from piker.data.feed import open_feed
 from piker.service import rpc
 from system.harness import (
     descendants,
+    free_port,
     is_soak,
     leftovers,
     open_pikerd,
@@ -139,7 +140,9 @@ async def test_a_second_pikerd_on_one_state_folder_says_who_has_it(tmp_path: Pat
     state = tmp_path / "state"
     async with open_pikerd(state) as first:
         done = await trio.run_process(
-            [*pikerd, "-c", str(state), "--port", "0"], check=False, capture_stderr=True
+            [*pikerd, "-c", str(state), "--port", str(free_port())],
+            check=False,
+            capture_stderr=True,
         )
         text = done.stderr.decode()
         assert done.returncode == 1
