@@ -69,10 +69,15 @@ async def first_candle_s(state: Path, venue_url: str, log: Path) -> float:
             await page.call(lambda tab: tab.goto(url, wait_until="commit"))
             await page.evaluate(
                 """async () => {
-                    while (!(window.piker && window.piker.debug)) {
-                        await new Promise((done) => setTimeout(done, 5));
-                    }
-                    await window.piker.debug.ready;
+                    const late = new Promise((_, fail) =>
+                        setTimeout(() => fail(new Error("no candle within 25 s")), 25000));
+                    const painted = async () => {
+                        while (!(window.piker && window.piker.debug)) {
+                            await new Promise((done) => setTimeout(done, 5));
+                        }
+                        await window.piker.debug.ready;
+                    };
+                    await Promise.race([painted(), late]);
                 }"""
             )
             took = trio.current_time() - began

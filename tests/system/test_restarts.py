@@ -71,7 +71,7 @@ async def test_candles_go_on_after_datad_is_killed(tmp_path: Path) -> None:
             os.kill(old, signal.SIGKILL)
             killed_at = trio.current_time()
             await page.until(lambda facts: facts["feed"] != "live", "the page says so", 3)
-            before = (await page.facts())["last"]
+            before = (await page.until(lambda facts: facts["last"], "a last bar stands"))["last"]
             await page.until(
                 lambda facts, before=before: (
                     facts["feed"] == "live" and facts["last"] and facts["last"]["t"] > before["t"]
