@@ -32,7 +32,7 @@ from piker.venues.binance._streams import Hub
 from piker.web.server import open_server
 
 SPEED_MAX = 100_000
-GOODBYE_S = 0.5  # what clients get to answer the close at the end
+GOODBYE_S = 1.5  # what clients get to answer the close at the end
 
 
 class Venue:
