@@ -93,6 +93,19 @@ class BadPayload(PikerError):
         self.head = head[:200]
 
 
+class LedgerError(PikerError):
+    """
+    Records of a ledger contradict each other, or one of them cannot be a record at all.
+
+    A batch check returns a list of these, so that one bad line never hides the others; `tid` names
+    the record.
+    """
+
+    def __init__(self, text: str, *, tid: str = "") -> None:
+        super().__init__(text)
+        self.tid = tid
+
+
 def leaves(err: BaseException) -> Iterator[BaseException]:
     """Yield the single errors of a group, depth first; an error by itself is its own leaf."""
     if isinstance(err, BaseExceptionGroup):
