@@ -25,6 +25,7 @@ LAYERS = {
     "piker.log": 0,
     "piker.config": 0,
     "piker.clock": 0,
+    "piker.accounting._alloc": 1,
     "piker.accounting._ledger": 1,
     "piker.accounting._lots": 1,
     "piker.accounting._pnl": 1,

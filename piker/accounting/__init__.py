@@ -1,14 +1,15 @@
 """
 Accounting: ledgers of transactions, and the positions, lots and profits folded from them.
 
-The kernels (`_ledger`, `_position`, `_lots`, `_pnl`) are pure: records in, records out. Names load
-on first use (PEP 562), since this package spans layers.
+The kernels (`_ledger`, `_position`, `_lots`, `_pnl`, `_alloc`) are pure: records in, records out.
+Names load on first use (PEP 562), since this package spans layers.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from piker.accounting._alloc import Allocator, OrderSize, mk_allocator
     from piker.accounting._ledger import Transaction, iter_by_dt, order_ledger
     from piker.accounting._lots import Gain, Lot, Lots, fold_lots
     from piker.accounting._pnl import humanize, pnl, position_pnl, puterize
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from piker.model.market import Asset, MktPair, dec_digits, digits_to_dec, unpack_fqme
 
 __all__ = [
+    "Allocator",
     "Asset",
     "Gain",
     "Lot",
     "Lots",
     "MktPair",
+    "OrderSize",
     "Position",
     "Transaction",
     "dec_digits",
@@ -30,6 +33,7 @@ __all__ = [
     "humanize",
     "iter_by_dt",
     "minimise",
+    "mk_allocator",
     "order_ledger",
     "pnl",
     "position_pnl",
@@ -39,6 +43,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Allocator": "piker.accounting._alloc",
+    "OrderSize": "piker.accounting._alloc",
+    "mk_allocator": "piker.accounting._alloc",
     "Transaction": "piker.accounting._ledger",
     "iter_by_dt": "piker.accounting._ledger",
     "order_ledger": "piker.accounting._ledger",
