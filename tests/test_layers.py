@@ -38,6 +38,8 @@ LAYERS = {
     "piker.tsp._gaps": 1,
     "piker.web": 2,
     "piker.storage": 2,
+    "piker.storage._journal_format": 1,
+    "piker.storage._journal_scan": 1,
     "piker.data._sharedmem": 2,
     "piker.data._ring": 2,
     "piker.data._segment": 2,

@@ -1,1 +1,1 @@
-"""Columnar files: bars as Parquet, written atomically, with a certificate per range."""
+"""Files: bars as Parquet with a certificate per range, and the order journal."""
