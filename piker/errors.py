@@ -85,6 +85,15 @@ class DataThrottle(BrokerError):
         self.retry_after_s = retry_after_s
 
 
+class OrderRejected(PikerError):
+    """A request for an order was refused, by us or by the venue; `reason` is the whole why."""
+
+    def __init__(self, reason: str, *, oid: str = "") -> None:
+        super().__init__(reason)
+        self.oid = oid
+        self.reason = reason
+
+
 class BadPayload(PikerError):
     """A peer sent something that is not what its protocol says; `head` is its first 200 bytes."""
 

@@ -36,6 +36,8 @@ LAYERS = {
     "piker.tsp._losses": 1,
     "piker.tsp._trade_ids": 1,
     "piker.tsp._gaps": 1,
+    "piker.clearing._ids": 1,
+    "piker.clearing._messages": 1,
     "piker.web": 2,
     "piker.storage": 2,
     "piker.storage._journal_format": 1,
