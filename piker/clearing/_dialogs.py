@@ -1,0 +1,181 @@
+"""
+All order dialogs of a daemon, found by oid or by the broker's own id.
+
+A view over `step`: it keeps the newest `Dialog` of each oid and hands on what is to be done. A
+message of a broker never raises here; a client's request for an order that nobody knows does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from piker.clearing import _book_events as on
+from piker.clearing._book import step
+from piker.clearing._dialog import Dialog
+from piker.clearing._messages import (
+    BrokerdFill,
+    BrokerdPosition,
+    BrokerMsg,
+    Cancel,
+    Mode,
+    Order,
+    Reqid,
+    Status,
+    parse_broker,
+)
+from piker.errors import BadPayload, OrderRejected
+
+Outputs = tuple[on.Output, ...]
+
+
+class OrderDialogs:
+    """
+    Every dialog of a daemon, ended ones included until `forget` drops them.
+
+    An ended dialog stays known, so that its oid is not entered again and its late fills are
+    booked.
+    """
+
+    def __init__(self, dialogs: Iterator[Dialog] | tuple[Dialog, ...] = ()) -> None:
+        self._dialogs: dict[str, Dialog] = {}
+        # None: two orders share the id (venues count per market), so only an oid tells them apart.
+        self._by_reqid: dict[tuple[str, str], str | None] = {}
+        self._unknown_messages = 0
+        for dialog in dialogs:
+            self._keep(dialog)
+
+    def __contains__(self, oid: object) -> bool:
+        return oid in self._dialogs
+
+    def __iter__(self) -> Iterator[Dialog]:
+        return iter(self._dialogs.values())
+
+    def __len__(self) -> int:
+        return len(self._dialogs)
+
+    def __getitem__(self, oid: str) -> Dialog:
+        return self._dialogs[oid]
+
+    def active(self) -> dict[str, Status]:
+        """Return what clients heard last of each dialog that goes on, for a late client."""
+        return {
+            dialog.oid: dialog.told
+            for dialog in self
+            if dialog.told is not None and not dialog.is_terminal
+        }
+
+    def past_fills(self) -> dict[str, tuple[BrokerdFill, ...]]:
+        """Return the fills so far of each dialog that goes on, for a late client."""
+        return {dialog.oid: dialog.fills for dialog in self if not dialog.is_terminal}
+
+    def request(self, message: Order | Cancel, broker: str, mode: Mode, time_ns: int) -> Outputs:
+        """
+        Return what a client's request leads to: an entry, an amend of a known oid, or a cancel.
+
+        Raises:
+          OrderRejected: a cancel or amend of an oid that is not known, or of another market.
+        """
+        known = self._dialogs.get(message.oid)
+        if known is None:
+            if isinstance(message, Cancel) or message.revision is not None:
+                raise OrderRejected(
+                    f"oid: was {message.oid}, expected a known order", oid=message.oid
+                )
+            dialog = Dialog(oid=message.oid, order=message, broker=broker, mode=mode)
+            return self._step(dialog, on.Submit(time_ns=time_ns))
+        if message.symbol != known.order.symbol:
+            reason = f"symbol: was {message.symbol}, expected {known.order.symbol}"
+            raise OrderRejected(reason, oid=message.oid)
+        if isinstance(message, Cancel):
+            return self._step(known, on.CancelAsked(time_ns=time_ns))
+        return self._step(known, on.Amend(time_ns=time_ns, order=message))
+
+    def apply(self, oid: str, event: on.Event) -> Outputs:
+        """Return what `event` leads to; an oid that is not known is a note."""
+        dialog = self._dialogs.get(oid)
+        if dialog is None:
+            return self._stray(oid, f"{type(event).__name__} for an order that is not known")
+        return self._step(dialog, event)
+
+    def relay(self, broker: str, mode: Mode, raw: object, time_ns: int) -> Outputs:
+        """Return what a broker's message leads to; one without sense is a note, never an error."""
+        try:
+            message = parse_broker(raw)
+        except BadPayload as err:
+            return self._stray("", f"{broker}: {err} in {err.head!r}")
+        match message:
+            case BrokerdPosition():
+                return (on.Hold(position=message),)
+            case Status():
+                return self._adopt(message, broker, mode, time_ns)
+        dialog = self._find(broker, message)
+        if dialog is None:
+            return self._stray(message.oid or "", f"{broker}: {message} is about no known order")
+        return self._step(dialog, on.read_broker(message, time_ns))
+
+    def forget(self, before_ns: int) -> int:
+        """Drop the dialogs that ended before `before_ns`; return how many."""
+        gone = [each for each in self if each.is_terminal and each.ended_ns < before_ns]
+        for dialog in gone:
+            del self._dialogs[dialog.oid]
+        self._by_reqid = {}
+        for dialog in self:
+            self._index(dialog)
+        return len(gone)
+
+    def statistics(self) -> dict[str, int]:
+        """Return named counters."""
+        active = sum(not dialog.is_terminal for dialog in self)
+        unsure = sum(dialog.state == "unknown" for dialog in self)
+        return {
+            "dialogs": len(self),
+            "active": active,
+            "unknown_outcome": unsure,
+            "unknown_messages": self._unknown_messages,
+        }
+
+    def _find(self, broker: str, message: BrokerMsg) -> Dialog | None:
+        """Return the dialog that a broker's message is about."""
+        oid, reqid = getattr(message, "oid", None), getattr(message, "reqid", None)
+        if not oid and reqid is not None:
+            oid = self._by_reqid.get((broker, str(reqid)))
+        dialog = self._dialogs.get(oid or "")
+        return dialog if dialog is not None and dialog.broker == broker else None
+
+    def _adopt(self, message: Status, broker: str, mode: Mode, time_ns: int) -> Outputs:
+        """Return what an order that somebody else placed leads to."""
+        reqid: Reqid = message.reqid
+        order = message.req
+        if message.resp != "open" or reqid is None or order is None or not message.src:
+            return self._stray(message.oid, f"{broker}: {message} announces no open order")
+        known = self._find(broker, message)
+        if known is not None:
+            return self._step(known, on.Opened(time_ns=time_ns, reqid=reqid))
+        symbol = f"{order.symbol.removesuffix('.' + broker)}.{broker}"
+        order = replace(order, oid=str(reqid), symbol=symbol)
+        if order.oid in self or order.is_dark or not (order.price and order.size):
+            return self._stray(order.oid, f"{broker}: {message} cannot be taken over")
+        dialog = Dialog(oid=order.oid, order=order, broker=broker, mode=mode)
+        return self._step(dialog, on.Adopted(time_ns=time_ns, reqid=reqid))
+
+    def _step(self, dialog: Dialog, event: on.Event) -> Outputs:
+        after, outputs = step(dialog, event)
+        self._keep(after)
+        return outputs
+
+    def _keep(self, dialog: Dialog) -> None:
+        self._dialogs[dialog.oid] = dialog
+        self._index(dialog)
+
+    def _index(self, dialog: Dialog) -> None:
+        if dialog.reqid is not None:
+            key = dialog.broker, str(dialog.reqid)
+            is_taken = self._by_reqid.setdefault(key, dialog.oid) != dialog.oid
+            if is_taken:
+                self._by_reqid[key] = None
+
+    def _stray(self, oid: str, text: str) -> Outputs:
+        self._unknown_messages += 1
+        return (on.Note(oid=oid, text=text[:400]),)
