@@ -31,12 +31,10 @@ from piker.clearing._dialog import TERMINAL, Change, Dialog, State
 from piker.clearing._ids import client_order_id
 from piker.clearing._messages import (
     BrokerdCancel,
-    BrokerdFill,
     BrokerdOrder,
     Order,
     Reqid,
     Requested,
-    Resp,
     Status,
 )
 
@@ -71,7 +69,7 @@ def step(dialog: Dialog, event: on.Event) -> tuple[Dialog, tuple[on.Output, ...]
     assert after.state in rule.to, f"{dialog.state} → {after.state} on {event} is not in the table"
     for output in reversed(outputs):
         if isinstance(output, on.Tell):
-            return replace(after, told=output.status), tuple(outputs)
+            return replace(after, told_ns=output.status.time_ns), tuple(outputs)
     return after, tuple(outputs)
 
 
@@ -79,38 +77,30 @@ def _note(dialog: Dialog, text: str, level: Literal["debug", "warning"] = "warni
     return on.Note(oid=dialog.oid, text=text, level=level)
 
 
-def _tell(
-    dialog: Dialog,
-    event: on.Event,
-    out: Outputs,
-    *,
-    resp: Resp | None = None,
-    reason: str = "",
-    refused: Requested = "",
-    fill: BrokerdFill | None = None,
-) -> None:
-    """Tell clients what the dialog is now; with `refused`, that nothing has changed and why."""
+def status_of(dialog: Dialog, time_ns: int) -> Status:
+    """Return what the dialog is now, in a client's words."""
     is_held = dialog.state == "dark_open" or (dialog.state == "triggered" and not dialog.reqid)
     source = "paperboi" if dialog.mode == "paper" else dialog.broker
-    status = Status(
-        time_ns=event.time_ns,
+    return Status(
+        time_ns=time_ns,
         oid=dialog.oid,
-        resp=resp or dialog.resp,
+        resp=dialog.resp,
         reqid=dialog.reqid,
         req=dialog.asked,
         src="dark" if is_held else source,
         cancel_called=dialog.cancel_called,
-        brokerd_msg=fill.to_dict() if fill else {},
         account=dialog.order.account,
         mode=dialog.mode,
         revision=dialog.newest,
         gapped=dialog.gapped,
-        reason=reason,
-        refused=refused,
         client_ref=dialog.order.client_ref,
         state=dialog.state,
     )
-    out.append(on.Tell(status=status))
+
+
+def _tell(dialog: Dialog, event: on.Event, out: Outputs, **words: Any) -> None:
+    """Tell clients what the dialog is now; with `refused`, that nothing has changed and why."""
+    out.append(on.Tell(status=replace(status_of(dialog, event.time_ns), **words)))
 
 
 # ---- what leaves for the broker
@@ -415,14 +405,14 @@ def _on_filled(dialog: Dialog, event: on.Filled, out: Outputs) -> Dialog:
     dialog = replace(dialog, filled=filled, fills=(*dialog.fills, fill))
     out.append(on.Book(oid=dialog.oid, fill=fill))
     if dialog.is_terminal:
-        _tell(dialog, event, out, resp="fill", fill=fill)
+        _tell(dialog, event, out, resp="fill", brokerd_msg=fill.to_dict())
         return dialog
     dialog = _learn(replace(dialog, is_open=True), event, fill.reqid, out)
     dialog = dialog if dialog.in_flight else replace(dialog, has_left=True)
     if dialog.state != "unknown" or not dialog.in_flight:
         queued = dialog.queued
         dialog = replace(_settle(replace(dialog, queued=None), event, out), queued=queued)
-    _tell(dialog, event, out, resp="fill", fill=fill)
+    _tell(dialog, event, out, resp="fill", brokerd_msg=fill.to_dict())
     if dialog.queued and dialog.state in {"open", "partially_filled"}:
         return _settle(dialog, event, out)
     return dialog

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from piker.clearing._messages import BrokerdFill, Mode, Order, Reqid, Resp, Status
+from piker.clearing._messages import BrokerdFill, Mode, Order, Reqid, Resp
 
 State = Literal[
     "new", "dark_open", "pending", "triggered", "open", "partially_filled",
@@ -53,7 +53,7 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     filled: Decimal = Decimal(0)
     fills: tuple[BrokerdFill, ...] = ()
     ended_ns: int = 0
-    told: Status | None = None  # what clients heard last
+    told_ns: int = 0  # when clients last heard of it
 
     @property
     def is_terminal(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from piker.clearing import _book_events as on
-from piker.clearing._book import step
+from piker.clearing._book import status_of, step
 from piker.clearing._dialog import Dialog
 from piker.clearing._messages import (
     BrokerdFill,
@@ -59,12 +59,8 @@ class OrderDialogs:
         return self._dialogs[oid]
 
     def active(self) -> dict[str, Status]:
-        """Return what clients heard last of each dialog that goes on, for a late client."""
-        return {
-            dialog.oid: dialog.told
-            for dialog in self
-            if dialog.told is not None and not dialog.is_terminal
-        }
+        """Return what each dialog that goes on is now, for a late client."""
+        return {each.oid: status_of(each, each.told_ns) for each in self if not each.is_terminal}
 
     def past_fills(self) -> dict[str, tuple[BrokerdFill, ...]]:
         """Return the fills so far of each dialog that goes on, for a late client."""

@@ -121,7 +121,7 @@ def test_a_late_client_hears_of_open_dialogs_and_their_fills() -> None:
     relay(dialogs, {**ACK, "oid": "a"})
     relay(dialogs, fill(oid="a"))
     relay(dialogs, status("canceled", oid="b", reqid=8))
-    assert [(oid, one.resp) for oid, one in dialogs.active().items()] == [("a", "fill")]
+    assert [(oid, one.resp) for oid, one in dialogs.active().items()] == [("a", "open")]
     assert [one.tid for one in dialogs.past_fills()["a"]] == ["t"]
     assert dialogs.statistics()["active"] == 1
 
