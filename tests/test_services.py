@@ -737,3 +737,32 @@ async def test_a_run_of_another_state_folder_is_never_joined(
             env={k: v for k, v in os.environ.items() if k != "PIKER_REGISTRY"},
         )
     assert_one_line(done, f"no pikerd runs on the state folder {mine}")
+
+
+async def test_a_clients_block_ends_from_within_at_an_interrupt(tmp_path: Path) -> None:
+    script = """
+import trio, piker._entry
+from piker.service import open_piker_runtime
+async def main():
+    async with open_piker_runtime("bot"):
+        try:
+            print("ready", flush=True)
+            await trio.sleep_forever()
+        finally:
+            print("left", flush=True)
+trio.run(main)
+"""
+    async with open_test_pikerd(conf_dir=tmp_path):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PIKER_CONFIG_DIR": str(tmp_path)},
+        )
+        assert process.stdout is not None
+        async with process.stdout:
+            assert await process.stdout.receive_some() == b"ready\n"
+            process.send_signal(signal.SIGINT)
+            with trio.fail_after(3):
+                assert await process.stdout.receive_some() == b"left\n"
+                assert await process.wait() == -signal.SIGINT

@@ -8,6 +8,8 @@ is opened again by itself when `pikerd` was restarted.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -131,11 +133,42 @@ async def open_piker_runtime(
                     async with connect(addr) as pikerd:
                         _adopt_run(await pikerd.run(describe_run))
                 check_venues(config.run_vars()["venues"], venues or {})
+                interrupted = trio.Event()
                 async with trio.open_nursery() as nursery:
+                    if _interrupts_are_ours():
+                        await nursery.start(_wait_interrupt, nursery.cancel_scope, interrupted)
                     if attach:
                         await nursery.start(_stay_attached, actor, registry_addrs is None)
                     yield actor, [addr]
                     nursery.cancel_scope.cancel()
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupts_are_ours() -> bool:
+    """Whether ^C would be raised wherever the process happens to be (trio's own handler)."""
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and getattr(handler, "__module__", "") == "trio._core._ki"
+
+
+async def _wait_interrupt(
+    scope: trio.CancelScope,
+    interrupted: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Cancel the client's block at ^C, inside the runtime, so that it ends from within.
+
+    A KeyboardInterrupt raised in one of the runtime's own tasks ends its message loops first, and
+    the dialogs of the block then wait for answers that nobody reads. The second ^C is raised.
+    """
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            interrupted.set()
+            scope.cancel()
+            return
 
 
 def _adopt_run(facts: dict[str, Any]) -> None:

@@ -63,6 +63,9 @@ async def end(process: trio.Process, seconds: float = 5) -> float:
         with trio.move_on_after(seconds):
             await process.wait()
         if process.returncode is None:
+            process.send_signal(signal.SIGUSR1)  # an actor writes its task tree to its log
+            with trio.move_on_after(1):
+                await process.wait()
             process.kill()
             await process.wait()
             raise AssertionError(f"{process.args} did not end within {seconds} s of SIGINT")
