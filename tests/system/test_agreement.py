@@ -52,7 +52,7 @@ async def test_ccxt_agrees_with_bars_quote_and_stored_bars(tmp_path: Path) -> No
         assert "BTC/USDT" in markets
         ours = await piker_json(state, "bars", MARKET, "-n", "100")
         theirs = await trio.to_thread.run_sync(client.fetch_ohlcv, "BTC/USDT", "1m", None, 102)
-        by_time = {row[0] // 1000: row[1:6] for row in theirs}
+        by_time = {row[0] // 1000: row[1:6] for row in theirs[:-1]}  # the last one still forms
         assert len(ours) == 100
         for bar in ours[1:]:
             *prices, volume = by_time[bar["time"]]
