@@ -16,21 +16,20 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import tomlkit
 from bidict import bidict
-from msgspec import Meta
 from platformdirs import user_config_path
 
 from piker.errors import ConfigError
 from piker.log import get_logger
+from piker.settings import Settings as Settings  # what `settings()` returns
 
 log = get_logger(__name__)
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 6116
 CONF_NAMES = ("conf", "brokers", "watchlists")
 
 # What counts as the real venue; any other host is a local venue (see `Venue`).
@@ -87,62 +86,6 @@ def shm_dir() -> Path:
 # ---- conf.toml ----
 
 
-class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where `pikerd` listens."""
-
-    host: str = DEFAULT_HOST
-    port: Annotated[int, Meta(ge=1, le=65535)] = DEFAULT_PORT
-
-
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sizes of a market's shared memory (rows) and how much history is loaded (days)."""
-
-    ring_1s: Annotated[int, Meta(ge=120, le=10_000_000)] = 86_400
-    ring_1m: Annotated[int, Meta(ge=120, le=10_000_000)] = 43_200
-    ring_ticks: Annotated[int, Meta(ge=1024, le=1 << 24)] = 65_536
-    l2_levels: Annotated[int, Meta(ge=1, le=1000)] = 20
-    backfill_1s_days: Annotated[float, Meta(ge=0, le=366)] = 2.0
-    backfill_1m_days: Annotated[float, Meta(ge=0, le=36_600)] = 30.0
-    shm_dir: str = "/dev/shm"
-
-    def __post_init__(self) -> None:
-        if self.ring_ticks & (self.ring_ticks - 1):
-            raise ValueError(f"ring_ticks was {self.ring_ticks}, expected a power of two")
-
-
-class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is logged, and how much of it is kept per actor."""
-
-    level: str = "info"
-    file_bytes: Annotated[int, Meta(ge=10_000, le=1 << 30)] = 5_000_000
-    files: Annotated[int, Meta(ge=1, le=100)] = 3
-
-    def __post_init__(self) -> None:
-        if self.level.lower() not in ("debug", "info", "warning", "error"):
-            raise ValueError(f"level was {self.level!r}, expected debug, info, warning or error")
-
-
-class Ui(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The chart page; `keys` maps an action to the key that does it."""
-
-    timezone: str = "market"
-    theme: str = "auto"
-    keys: dict[str, str] = {}
-
-    def __post_init__(self) -> None:
-        if self.theme not in ("auto", "dark", "light"):
-            raise ValueError(f"theme was {self.theme!r}, expected auto, dark or light")
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of `conf.toml`; what the file leaves out has the default."""
-
-    network: Network = Network()
-    data: Data = Data()
-    log: Log = Log()
-    ui: Ui = Ui()
-
-
 _settings_cache: dict[Path, tuple[tuple[int, int], Settings]] = {}
 
 
@@ -197,13 +140,14 @@ def _explain(why: str, content: dict[str, Any], text: str, where: str) -> Config
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     what = what.replace("`", "").replace("Expected", "expected")
+    what = what.replace("Invalid decimal string", "expected a number")
     return ConfigError(f"{_place(text, where, keys)}: was {value!r}, {what}")
 
 
 def _place(text: str, where: str, keys: list[str]) -> str:
     """Return `conf.toml:12: [data] ring_ticks`; no number when the line cannot be told."""
     section, key = (keys[0], keys[-1]) if len(keys) > 1 else ("", keys[0] if keys else "")
-    name = f"[{section}] {key}" if section else f"`{key}`"
+    name = f"[{'.'.join(keys[:-1])}] {key}" if section else f"`{key}`"
     inside = ""
     for number, line in enumerate(text.splitlines(), 1):
         if head := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):

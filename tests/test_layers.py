@@ -24,6 +24,8 @@ LAYERS = {
     "piker.errors": 0,
     "piker.log": 0,
     "piker.config": 0,
+    "piker.settings": 0,
+    "piker.faults": 0,
     "piker.clock": 0,
     "piker.accounting._alloc": 1,
     "piker.accounting._ledger": 1,
@@ -93,7 +95,7 @@ IO_LIBRARIES = {
     "random", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile",
     "threading", "time", "tractor", "trio", "urllib", "websockets",
 }  # fmt: skip
-MAY_TOUCH_THE_OUTSIDE = {"piker.log", "piker.config", "piker.clock"}  # of layer 0; never tractor
+MAY_TOUCH_THE_OUTSIDE = {"piker.log", "piker.config", "piker.clock", "piker.faults"}  # of layer 0; never tractor
 
 # `piker.data` is an enabled module of datad: it may have no module `__getattr__`, so its
 # re-exports are eager. `piker.cli` is the command table itself. A venue's folder is loaded by name

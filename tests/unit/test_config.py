@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def test_an_absent_file_means_defaults(tmp_conf: Path) -> None:
     assert (found.network.host, found.network.port) == ("127.0.0.1", 6116)
     assert (found.data.ring_1s, found.data.ring_1m, found.data.ring_ticks) == (86400, 43200, 65536)
     assert (found.log.level, found.ui.timezone) == ("info", "market")
+    assert (found.clearing.max_notional, found.clearing.daily_loss) == (Decimal(2500), Decimal(500))
 
 
 def test_a_changed_file_is_read_again(tmp_conf: Path) -> None:
@@ -56,12 +58,46 @@ def test_a_changed_file_is_read_again(tmp_conf: Path) -> None:
         ("log.level = 'loud'\n", "conf.toml:1: [log] level: was 'loud', expected debug"),
         ("[ui.keys]\nfollow = 3\n", "conf.toml:1: [ui] keys: was {'follow': 3}, expected str"),
         ("[ui]\ntheme = 'pink'\n", "conf.toml:2: [ui] theme: was 'pink', expected auto"),
+        (
+            "[clearing]\nmax_notional = 'much'\n",
+            "conf.toml:2: [clearing] max_notional: was 'much', expected a number",
+        ),
+        ("[clearing]\ndaily_loss = nan\n", "conf.toml:2: [clearing] daily_loss: was NaN, expected"),
+        ("[clearing]\nmax_size = -1\n", "conf.toml:2: [clearing] max_size: was -1, expected a"),
+        ("[clearing]\njournal_days = 6\n", "conf.toml:2: [clearing] journal_days: was 6, expected"),
+        ("[paper]\nleverage = 0.5\n", "conf.toml:2: [paper] leverage: was 0.5, expected 1 to 1000"),
+        (
+            "[paper]\nfill_model = 'x'\n",
+            "conf.toml:2: [paper] fill_model: was 'x', expected default",
+        ),
+        ("[paper]\nlatency_ms = 'x'\n", "conf.toml:2: [paper] latency_ms: was 'x', expected int"),
+        ("[ui]\nconfirm = 'some'\n", "conf.toml:2: [ui] confirm: was 'some', expected none, live"),
+        (
+            "[ui.notify]\nfill = 'loud'\n",
+            "conf.toml:2: [ui.notify] fill: was 'loud', expected none",
+        ),
+        ("[ui.notify]\nopen = 'both'\n", "conf.toml:2: [ui.notify] open: unknown key"),
         ("data = 3\n", "conf.toml:1: `data`: was 3, expected object"),
         ("[data]\nring_1s = \n", "conf.toml:2: is not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, expected: str) -> None:
     assert refused(text).startswith(expected)
+
+
+def test_amounts_are_exact_whether_quoted_or_not() -> None:
+    found = config.parse_settings("[clearing]\nmax_notional = 0.1\nprice_band_pct = '0.30'\n")
+    assert (found.clearing.max_notional, found.clearing.price_band_pct) == (
+        Decimal("0.1"),
+        Decimal("0.30"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"), [("'live'", None), ("'none'", None), ("'1000'", 1000), ("250", 250)]
+)
+def test_confirmation_may_start_at_an_amount(value: str, amount: int | None) -> None:
+    assert config.parse_settings(f"[ui]\nconfirm = {value}\n").ui.confirm_above == amount
 
 
 def test_templates_are_valid_and_equal_the_examples() -> None:
