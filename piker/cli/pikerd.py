@@ -49,6 +49,7 @@ def pikerd(
         Path | None, typer.Option("-c", "--configdir", help="Folder of configuration and state.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", hidden=True)] = False,
+    fault: Annotated[list[str] | None, typer.Option(metavar="POINT=N", hidden=True)] = None,
 ) -> None:
     """
     Start the supervisor (and registry) in the foreground; Ctrl-C ends the whole tree.
@@ -66,7 +67,8 @@ def pikerd(
     network = config.settings().network
     addr = (host or network.host, port or network.port)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    trio.run(partial(serve, addr, loglevel, venues, spec, private=private))
+    faults = dict(parse_fault_option(text) for text in fault or ())
+    trio.run(partial(serve, addr, loglevel, venues, spec, private=private, faults=faults))
 
 
 def check_state_folder() -> None:
@@ -101,6 +103,19 @@ def parse_venue_option(text: str) -> tuple[str, str]:
     return broker, url
 
 
+def parse_fault_option(text: str) -> tuple[str, str]:
+    """
+    Return `(point, when)` of `POINT=N`, which `piker.faults` explains.
+
+    Raises:
+      ConfigError: no such form.
+    """
+    name, equals, when = text.partition("=")
+    if not name or not equals:
+        raise ConfigError(f"--fault: was {text!r}, expected POINT=N, POINT=kill:N or POINT=stop:N")
+    return name, when
+
+
 async def serve(
     addr: Address,
     loglevel: str | None,
@@ -108,12 +123,18 @@ async def serve(
     spec: ClockSpec | None,
     *,
     private: bool,
+    faults: dict[str, str],
 ) -> None:
     """Run the tree until a signal, or until a private one is not needed any more."""
     if private and await probe(*addr) is not None:
         addr = addr[0], free_port(addr[0])
     async with open_pikerd(
-        [addr], loglevel, venues=venues, clock=spec, private=private
+        [addr],
+        loglevel,
+        tractor_runtime_overrides={"faults": faults} if faults else None,
+        venues=venues,
+        clock=spec,
+        private=private,
     ) as services:
         for broker, text in config.run_vars()["venues"].items():
             found = config.parse_venue(broker, text)

@@ -21,6 +21,8 @@ from piker import clock as run_clock
 from piker import config
 from piker.clock import ClockSpec
 from piker.errors import ConfigError
+from piker.faults import VAR as FAULTS
+from piker.faults import check_faults
 from piker.log import adopt_runtime_log, get_logger, take_output
 from piker.model.bars import BAR_DTYPE
 from piker.model.ticks import TICK_DTYPE
@@ -73,6 +75,7 @@ def _run_vars(
     urls = config.configured_venues()
     for broker, url in (venues or {}).items():
         urls[broker] = str(config.parse_venue(broker, url))
+    check_faults(found.get(FAULTS) or {}, urls)
     return found | {
         "venues": urls,
         "clock": str(spec) if spec else None,

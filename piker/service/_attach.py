@@ -24,18 +24,19 @@ ATTACH_S = 5.0
 
 
 def run_facts() -> dict[str, Any]:
-    """Return what a client must know of this run: its id, its URL set, its clock."""
+    """Return what a client must know of this run: its id, URL set, clock, armed faults."""
     found = config.run_vars()
     return {
         "run_id": found.get("run_id"),
         "venues": dict(found.get("venues") or {}),
         "clock": found.get("clock"),
+        "faults": dict(found.get("faults") or {}),
     }
 
 
 @endpoint(only=("pikerd",))
 async def describe_run() -> dict[str, Any]:
-    """Return the run's id, URL set and clock."""
+    """Return what a client must know of this run."""
     return run_facts()
 
 

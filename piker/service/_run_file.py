@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from piker.errors import ConfigError
+from piker.faults import MARK
 from piker.service._procfs import boot_id, start_ticks
 
 RUN_FORMAT = 1
@@ -119,12 +120,14 @@ def claim_folder(folder: Path) -> Iterator[None]:
     """
     _make_folder(folder)
     fd = _lock(folder)
+    for left in folder.glob(f"{MARK}*"):  # of a run that was killed
+        left.unlink(missing_ok=True)
     try:
         yield
     finally:
-        for name in ("run.json", "token"):
+        for path in (folder / "run.json", folder / "token", *folder.glob(f"{MARK}*")):
             with suppress(OSError):
-                (folder / name).unlink()
+                path.unlink()
         os.close(fd)
 
 
