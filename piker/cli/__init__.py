@@ -38,6 +38,7 @@ COMMANDS = {
     "symbol-info": Entry("piker.cli.mkt_info:mkt_info", "The same as mkt-info.", True),
     "services": Entry("piker.cli.services:services", "Print the live tree of processes."),
     "venue": Entry("piker.venues.cli:app", "Run a local venue: an exchange on this machine."),
+    "store": Entry("piker.cli.store:app", "Look after what is stored: journals and bars."),
     "demo": Entry("piker.cli.demo:demo", "Run venue, supervisor and chart at once.", True),
 }
 PIKERD = Entry("piker.cli.pikerd:pikerd", "Run the supervisor in the foreground.")
