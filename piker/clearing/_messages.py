@@ -7,8 +7,8 @@ entry. The field `msg` on the wire names the type; maps without it, as older cli
 are recognised by their `action`, `name` and `resp`. A message that breaks a rule is refused with
 the name of the field; nothing here guesses.
 
-Reading order: the parts shared by all, client → emsd, emsd → client, emsd → broker, broker →
-emsd, the three `parse_` functions.
+Reading order: the parts shared by all, client → emsd, emsd → client, emsd → broker, emsd → paper
+engine, broker → emsd, the four `parse_` functions.
 """
 
 from __future__ import annotations
@@ -355,6 +355,50 @@ class BrokerdCancel(Message, frozen=True, kw_only=True, tag="brokerd_cancel"):
     client_id: str = ""
 
 
+# ---- emsd → paper engine: what it forgot with its last life
+
+
+class PaperOrder(Message, frozen=True, kw_only=True, tag="paper_order"):
+    """
+    An order that rests in the paper market, as the journal knows it.
+
+    `order` is the request in force, its `reqid` the client id of the entry; `filled` is the size
+    and `fills` the number of executions so far, `entered_ns` the time of the entry.
+    """
+
+    order: BrokerdOrder
+    entered_ns: int
+    filled: Decimal = Decimal(0)
+    fills: int = 0
+    is_fired: bool = False  # a stop or take-profit whose trigger was true
+
+    def __post_init__(self) -> None:
+        _settle_decimals(self, "filled")
+
+
+class PaperAccount(Message, frozen=True, kw_only=True, tag="paper_account"):
+    """
+    What a paper account has, in place of all that was said before.
+
+    `positions` is by fqme, + long and - short; an asset without a balance has the start balance.
+    """
+
+    account: str = "paper"
+    balances: dict[str, Decimal] = {}
+    positions: dict[str, Decimal] = {}
+
+    def __post_init__(self) -> None:
+        for field in ("balances", "positions"):
+            amounts = {name: exact(field, value) for name, value in getattr(self, field).items()}
+            force_setattr(self, field, amounts)
+
+
+class PaperReady(Message, frozen=True, kw_only=True, tag="paper_ready"):
+    """All was told: the paper engine may match from now on."""
+
+    time_ns: int
+
+
 # ---- broker → emsd
 
 
@@ -436,7 +480,7 @@ class BrokerdError(Message, frozen=True, kw_only=True, tag="error"):
 
 ClientMsg = Order | Cancel
 EmsMsg = Status | BrokerdPosition
-IntentMsg = BrokerdOrder | BrokerdCancel
+IntentMsg = BrokerdOrder | BrokerdCancel | PaperOrder | PaperAccount | PaperReady
 BrokerMsg = BrokerdOrderAck | BrokerdStatus | BrokerdFill | BrokerdError | BrokerdPosition | Status
 
 
@@ -470,10 +514,10 @@ def parse_reply(raw: object) -> EmsMsg:
 
 def parse_intent(raw: object) -> IntentMsg:
     """
-    Return what `emsd` asks a broker to do.
+    Return what `emsd` asks a broker to do, or tells the paper engine.
 
     Raises:
-      BadPayload: it is neither an order nor a cancel; names the field.
+      BadPayload: it has no shape that we know; names the field.
     """
     tagged = _tagged(
         raw,
