@@ -7,6 +7,7 @@ What tests call by name (`open_test_pikerd`, …) is in `helpers.py`: there is m
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ os.environ["PYTHONWARNINGS"] = (
     "ignore:trio.Process.aclose is deprecated:FutureWarning"
 )
 os.environ["PDBPP_HIJACK_PDB"] = "0"
+# A job started in the background ignores ^C, and so would every process that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in ("PIKER_CONFIG_DIR", "PIKER_REGISTRY", "PIKER_SHM_DIR"):
     os.environ.pop(_name, None)
 # Children import test modules by name, and piker from this checkout.
