@@ -118,7 +118,9 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
 
     `size` is the whole size, what is filled included. An amend repeats the order with new values
     and carries the `revision` it is based on; an entry has none. `exec_mode` "paper" means live
-    execution in a paper session, as older clients write it.
+    execution in a paper session, as older clients write it. `take_profit` and `stop_loss` are the
+    prices of an entry's two legs, which `emsd` holds; `parent` is the entry of an order that is
+    such a leg.
     """
 
     action: Action
@@ -130,16 +132,21 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
     size: Decimal = Decimal(0)
     brokers: tuple[str, ...] = ()
     revision: int | None = None
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
+    parent: str = ""
 
     def __post_init__(self) -> None:
         _settle_decimals(self, "price", "size")
         force_setattr(self, "size", abs(self.size))
-        if self.trigger_price is not None:
-            _settle_decimals(self, "trigger_price")
+        for field in ("trigger_price", "take_profit", "stop_loss"):
+            if getattr(self, field) is not None:
+                _settle_decimals(self, field)
         force_setattr(self, "brokers", tuple(self.brokers))
         _check_names(self)
         _check_amounts(self)
         _check_terms(self)
+        _check_bracket(self)
 
     @property
     def is_alert(self) -> bool:
@@ -163,6 +170,7 @@ def _check_names(order: Order) -> None:
     _text("account", order.account, required=not order.is_alert)
     _text("symbol", order.symbol, required=True)
     _text("client_ref", order.client_ref)
+    _text("parent", order.parent)
     _check_symbol(order.symbol)
     if len(order.brokers) > ROUTE_MAX:
         raise ValueError(f"brokers: were {len(order.brokers)}, expected at most {ROUTE_MAX}")
@@ -231,6 +239,33 @@ def _check_terms(order: Order) -> None:
         raise ValueError(f"cause_ns: was {order.cause_ns}, expected 0 or a time")
     if order.revision is not None and order.revision < 1:
         raise ValueError(f"revision: was {order.revision}, expected 1 or above")
+
+
+def _check_bracket(order: Order) -> None:
+    """
+    Refuse an order whose legs cannot be.
+
+    Raises:
+      ValueError: names the field.
+    """
+    legs = [name for name in ("take_profit", "stop_loss") if getattr(order, name) is not None]
+    for field in legs:
+        if (price := getattr(order, field)) <= 0:
+            raise ValueError(f"{field}: was {price}, expected above 0")
+        if order.is_alert or order.reduce_only or order.parent:
+            raise ValueError(f"{field}: was {price}, expected only on an entry")
+    if order.parent and not (order.exec_mode == "dark" and not order.is_alert):
+        raise ValueError("parent: was set, expected only on a dark order: emsd holds the legs")
+    is_buy, anchor = order.action == "buy", order.price if not order.is_dark else Decimal(0)
+    for field, is_above in (("take_profit", is_buy), ("stop_loss", not is_buy)):
+        price = getattr(order, field)
+        if price is not None and anchor and (price <= anchor if is_above else price >= anchor):
+            side = "above" if is_above else "below"
+            raise ValueError(f"{field}: was {price}, expected {side} the price {anchor}")
+    if len(legs) == 2 and order.take_profit and order.stop_loss:
+        if (order.take_profit <= order.stop_loss) is is_buy:
+            side = "above" if is_buy else "below"
+            raise ValueError(f"take_profit: was {order.take_profit}, expected {side} the stop_loss")
 
 
 def parse_trail(text: str) -> tuple[Decimal, bool]:
