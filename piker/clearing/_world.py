@@ -8,20 +8,32 @@ ids come from here and nowhere else; real time-outs bound waits on peers only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from piker.accounting._ledger import Transaction
-from piker.accounting._position import Position
 from piker.clearing._messages import Mode
 from piker.data._blocks import L1, L2
 from piker.model.market import MktPair
 from piker.storage.disk import Disk
 
 T = TypeVar("T")
+
+
+class Outcome(Protocol):
+    """What a call of the ledger's writer has done."""
+
+    @property
+    def written(self) -> int:
+        """How many transactions were new in the file."""
+
+    @property
+    def differences(self) -> Sequence[object]:
+        """What the file said otherwise; each is a sentence by `str`, and an alarm."""
 
 
 class Channel(Protocol):
@@ -61,16 +73,19 @@ class MarketView(Protocol):
 class LedgerWriter(Protocol):
     """The one writer of an account's ledger and account file; every call blocks."""
 
-    def append(self, transactions: Sequence[Transaction]) -> int:
-        """Add those that are not there yet, durably; return how many were new."""
+    def append(self, records: Sequence[Transaction], /) -> Outcome:
+        """Add those that are not there yet, durably."""
 
-    def rewrite(self, transactions: Sequence[Transaction] = ()) -> None:
-        """Add those that are not there yet and write the whole file in order, atomically."""
+    def reconcile(self, records: Sequence[Transaction], since: datetime | None, /) -> Outcome:
+        """Add what lacks; book what differs since then as unexplained."""
 
-    def write_account(self, positions: Sequence[Position]) -> None:
+    def rewrite(self) -> bool:
+        """Write the whole file in order, atomically; False when it already is so."""
+
+    def write_account(self, markets: Mapping[str, MktPair], /) -> bool:
         """Write the account file: what is held now."""
 
-    def archive(self, label: str) -> None:
+    def archive(self, label: str, /) -> None:
         """Put ledger and account file aside under `label` and begin empty ones."""
 
     def close(self) -> None:
