@@ -262,10 +262,10 @@ def _check_bracket(order: Order) -> None:
         if price is not None and anchor and (price <= anchor if is_above else price >= anchor):
             side = "above" if is_above else "below"
             raise ValueError(f"{field}: was {price}, expected {side} the price {anchor}")
-    if len(legs) == 2 and order.take_profit and order.stop_loss:
-        if (order.take_profit <= order.stop_loss) is is_buy:
-            side = "above" if is_buy else "below"
-            raise ValueError(f"take_profit: was {order.take_profit}, expected {side} the stop_loss")
+    gain, loss = order.take_profit, order.stop_loss
+    if gain is not None and loss is not None and (gain <= loss if is_buy else gain >= loss):
+        side = "above" if is_buy else "below"
+        raise ValueError(f"take_profit: was {gain}, expected {side} the stop_loss {loss}")
 
 
 def parse_trail(text: str) -> tuple[Decimal, bool]:
