@@ -71,3 +71,15 @@ async def sleep(seconds: float) -> None:
 @endpoint(only=("sleeperd",))
 async def stop_yourself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@endpoint(only=("sleeperd",), proven=True)
+async def guarded_call(value: int) -> int:
+    return value
+
+
+@endpoint(only=("sleeperd",), proven=True)
+@tractor.context
+async def guarded_dialog(ctx: tractor.Context, value: int) -> None:
+    await ctx.started(value)
+    await trio.sleep_forever()

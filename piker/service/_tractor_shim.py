@@ -257,6 +257,11 @@ async def _push_result(self, chan, cid, msg):
 # cancelled task has cleaned up, so the whole connection stands still.
 @patch(_actor)
 async def _invoke(actor, cid, chan, func, kwargs, is_rpc=True, task_status=NOTASK):
+    if is_rpc and (getattr(func, "__module__", ""), getattr(func, "__name__", "")) in PROVEN:
+        from piker.service._proof import guard
+
+        func, kwargs = guard(actor, chan, func, kwargs)
+
     async def run():
         try:
             await _invoke.o(actor, cid, chan, func, kwargs, is_rpc=is_rpc, task_status=task_status)
@@ -360,6 +365,7 @@ async def unregister_actor(self, uid):
 # ---- endpoint gate ----
 # Defect: every async callable reachable as an attribute of an enabled module can be called, imported ones included.
 EXPOSED: dict[tuple[str, str], tuple[Callable[..., Any], tuple[str, ...]]] = {}
+PROVEN: set[tuple[str, str]] = set()  # of those: what wants a proof of the run's token
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -368,12 +374,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 @overload
 def endpoint(fn: F) -> F: ...
 @overload
-def endpoint(fn: None = None, *, only: tuple[str, ...] = ()) -> Callable[[F], F]: ...
-def endpoint(fn: Any = None, *, only: tuple[str, ...] = ()) -> Any:
-    """Outermost decorator, above @tractor.context; `only`: the daemon kinds that serve it (empty: all that enable the module)."""
+def endpoint(
+    fn: None = None, *, only: tuple[str, ...] = (), proven: bool = False
+) -> Callable[[F], F]: ...
+def endpoint(fn: Any = None, *, only: tuple[str, ...] = (), proven: bool = False) -> Any:
+    """
+    Outermost decorator, above @tractor.context; `only`: the daemon kinds that serve it (empty: all that enable the module).
+
+    `proven`: the caller shows a proof of the run's token (`_proof`), which the function itself does not get.
+    """
     if fn is None:
-        return lambda fn: endpoint(fn, only=only)
+        return lambda fn: endpoint(fn, only=only, proven=proven)
     EXPOSED[fn.__module__, fn.__name__] = fn, only
+    if proven:
+        PROVEN.add((fn.__module__, fn.__name__))
     return fn
 
 

@@ -23,6 +23,7 @@ from piker import clock
 from piker.errors import ConnectionLost, PikerError, innermost
 from piker.log import get_logger
 from piker.service._procfs import actor_children
+from piker.service._proof import supervisor_proof
 
 log = get_logger(__name__)
 
@@ -222,7 +223,8 @@ class Unit:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(watch_process)
             with trio.move_on_after(SPAWN_S) as starting:
-                async with self.portal.open_context(self.spec.target, **self.spec.kwargs) as opened:
+                kwargs = self.spec.kwargs | supervisor_proof(self.portal, self.spec.target)
+                async with self.portal.open_context(self.spec.target, **kwargs) as opened:
                     starting.deadline = float("inf")
                     await self._follow(opened[0], proc)
             if starting.cancelled_caught:

@@ -16,6 +16,7 @@ import trio
 from piker import config
 from piker.service._attach import service_table
 from piker.service._errors import translate_errors
+from piker.service._proof import proof
 from piker.service._registry import Address, connect, maybe_spawn_daemon, probe, registry_addr
 from piker.service._tractor_shim import EXPOSED, endpoint
 
@@ -27,6 +28,7 @@ __all__ = [
     "endpoint",
     "maybe_spawn_daemon",
     "probe",
+    "proof",
     "registry_addr",
     "run_id",
     "serve_until_cancelled",
