@@ -232,10 +232,10 @@ async def _open_services() -> AsyncIterator[Services]:
 async def _end_when_unused(services: Services) -> None:
     """Ask a private `pikerd` to stop once its last client has left, or none ever came."""
     with trio.move_on_after(PRIVATE_FIRST_S):
-        while not services.attached:
+        while not services.has_clients:
             await services.attached_changed.wait()
     while True:
-        while services.attached:
+        while services.has_clients:
             await services.attached_changed.wait()
         changed = services.attached_changed
         with trio.move_on_after(PRIVATE_IDLE_S):

@@ -2,22 +2,26 @@
 The `attach` dialog: how a client shows up in `piker services` and keeps a private `pikerd` alive.
 
 It lasts as long as the client; a killed client's row goes when its connection closes, and a
-stopped one keeps its row. The first answer tells the client which run it has joined.
+stopped one keeps its row. The first answer tells the client which run it has joined. A daemon
+that supervises others holds one such dialog for each of them, and sends their rows over it; those
+are no clients.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import tractor
 import trio
 
 from piker import clock, config
 from piker.service._mngr import Attached, get_services
 from piker.service._registry import connect, registry_addr
+from piker.service._rows import DaemonRow
 from piker.service._tractor_shim import endpoint
 
 ATTACH_S = 5.0
@@ -48,16 +52,30 @@ async def service_table() -> list[dict[str, Any]]:
 
 @endpoint(only=("pikerd",))
 @tractor.context
-async def attach(ctx: tractor.Context, name: str, kind: str, pid: int, started_ns: int) -> None:
-    """Hold a row of the service table until the caller leaves or dies."""
+async def attach(
+    ctx: tractor.Context,
+    name: str,
+    kind: str,
+    pid: int,
+    started_ns: int,
+    is_supervised: bool = False,
+) -> None:
+    """
+    Hold a row of the service table until the caller leaves or dies.
+
+    With `is_supervised` it is the row of a daemon of the caller's, which sends it when it changes.
+    """
     services = get_services()
     uid = (str(ctx.chan.uid[0]), str(ctx.chan.uid[1]))
-    key = services.attach(Attached(str(name)[:64], str(kind)[:32], int(pid), int(started_ns), uid))
+    row = Attached(str(name)[:64], str(kind)[:32], int(pid), int(started_ns), uid)
+    row.is_supervised = bool(is_supervised)
+    key = services.attach(row)
     try:
         await ctx.started(run_facts())
         async with ctx.open_stream() as stream:
-            async for _ in stream:
-                pass
+            async for said in stream:
+                if row.is_supervised:
+                    row.said = msgspec.convert(said, DaemonRow)
     finally:
         services.detach(key)
         if not ctx.chan.connected():  # killed: nobody else takes its entry out
@@ -71,12 +89,33 @@ async def open_attachment(name: str, kind: str) -> AsyncIterator[dict[str, Any]]
 
     Raises tractor's and the transport's errors when `pikerd` is or goes away.
     """
-    started_ns = clock.monotonic_ns()
+    async with _open_row(name=name, kind=kind, pid=os.getpid()) as (facts, _):
+        yield facts
+
+
+@asynccontextmanager
+async def open_supervised_row(
+    name: str, kind: str
+) -> AsyncIterator[Callable[[DaemonRow], Awaitable[None]]]:
+    """
+    List a daemon of this supervisor in the run's service table; yields how to say its state.
+
+    Raises tractor's and the transport's errors when `pikerd` is or goes away.
+    """
+    async with _open_row(name=name, kind=kind, pid=0, is_supervised=True) as (_, stream):
+
+        async def say(row: DaemonRow) -> None:
+            await stream.send(msgspec.to_builtins(row))
+
+        yield say
+
+
+@asynccontextmanager
+async def _open_row(**row: Any) -> AsyncIterator[tuple[dict[str, Any], Any]]:
+    row["started_ns"] = clock.monotonic_ns()
     async with connect(registry_addr()) as pikerd:
         with trio.fail_after(ATTACH_S) as opening:
-            async with pikerd.open_context(
-                attach, name=name, kind=kind, pid=os.getpid(), started_ns=started_ns
-            ) as (ctx, facts):
+            async with pikerd.open_context(attach, **row) as (ctx, facts):
                 opening.deadline = float("inf")
                 async with ctx.open_stream() as stream, trio.open_nursery() as nursery:
 
@@ -85,6 +124,6 @@ async def open_attachment(name: str, kind: str) -> AsyncIterator[dict[str, Any]]
                             pass
 
                     nursery.start_soon(drain)
-                    yield facts
+                    yield facts, stream
                     nursery.cancel_scope.cancel()
                 await ctx.cancel()

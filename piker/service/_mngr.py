@@ -19,23 +19,25 @@ import trio
 from piker import clock, config
 from piker.errors import ServiceUnavailable
 from piker.log import get_logger
+from piker.service._rows import DaemonRow, bare_row, daemon_row, table_row
 from piker.service._units import DaemonSpec, Unit, last_line
 
 log = get_logger(__name__)
 
 ENSURE_S = 10.0
 STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
-NS = 1_000_000_000
 
 
 class Attached(msgspec.Struct):
-    """A client, or a daemon of a foreign supervisor, that holds an `attach` dialog open."""
+    """A client, or a daemon of another supervisor, with an `attach` dialog held open."""
 
     name: str
     kind: str
     pid: int
     started_ns: int
     uid: tuple[str, str]
+    is_supervised: bool = False
+    said: DaemonRow | None = None
 
 
 class Services:
@@ -46,6 +48,7 @@ class Services:
         self._locks: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
         self.service_tasks: dict[str, Unit] = {}
         self.attached: dict[int, Attached] = {}
+        self.unit_added = trio.Event()
         self.attached_changed = trio.Event()
         self.stop_requested = trio.Event()
         self.started_ns = clock.monotonic_ns()
@@ -63,6 +66,8 @@ class Services:
             if unit is None or unit.done.is_set():
                 unit = self.service_tasks[spec.name] = Unit(spec)
                 self.nursery.start_soon(unit.run, name=f"unit {spec.name}")
+                self.unit_added.set()
+                self.unit_added = trio.Event()
             unit.retry_now()
         failed = unit.failed_starts
         with trio.move_on_after(ENSURE_S):
@@ -105,6 +110,11 @@ class Services:
 
     # ---- attached clients ----
 
+    @property
+    def has_clients(self) -> bool:
+        """Whether anybody is attached who is no daemon of the run."""
+        return any(not one.is_supervised for one in self.attached.values())
+
     def attach(self, client: Attached) -> int:
         """Add a client; returns the key for `detach`."""
         key = max(self.attached, default=0) + 1
@@ -126,70 +136,29 @@ class Services:
     def table(self) -> list[dict[str, Any]]:
         """Return one row per process of the run: pikerd, its daemons, the attached clients."""
         registry = {uid: list(at) for uid, at in tractor.current_actor()._registry.items()}
-        now_ns = clock.monotonic_ns()
         venues = config.run_vars().get("venues") or {}
         me = tractor.current_actor()
         rows = [
-            _row(
+            bare_row(
                 me.name,
                 "pikerd",
                 registry.get(me.uid),
                 os.getpid(),
-                (now_ns - self.started_ns) / NS,
+                self.started_ns,
                 venue=" ".join(f"{broker}={url}" for broker, url in venues.items()),
             )
         ]
-        rows += [self._unit_row(unit, venues) for unit in self.service_tasks.values()]
-        for client in self.attached.values():
-            uptime_s = (now_ns - client.started_ns) / NS
-            at = registry.get(client.uid)
-            rows.append(_row(client.name, client.kind, at, client.pid, uptime_s))
+        rows += [
+            table_row(unit.name, unit.spec.kind, daemon_row(unit), venues)
+            for unit in self.service_tasks.values()
+        ]
+        for one in sorted(self.attached.values(), key=lambda one: not one.is_supervised):
+            if one.said is not None:
+                rows.append(table_row(one.name, one.kind, one.said, venues))
+            elif not one.is_supervised:
+                at = registry.get(one.uid)
+                rows.append(bare_row(one.name, one.kind, at, one.pid, one.started_ns))
         return rows
-
-    def _unit_row(self, unit: Unit, venues: dict[str, str]) -> dict[str, Any]:
-        state: str = unit.state
-        if state == "ready" and unit.reported.get("state") == "degraded":
-            state = "degraded"
-        since = unit.ready_since
-        return _row(
-            unit.name,
-            unit.spec.kind,
-            list(unit.address) if unit.address else None,
-            unit.pid,
-            trio.current_time() - since if since is not None else 0.0,
-            restarts=max(unit.lives - 1, 0) + unit.failed_starts,
-            state=state,
-            cause=unit.cause,
-            venue=venues.get(unit.name.partition(".")[2], ""),
-            stats=unit.reported.get("stats"),
-        )
-
-
-def _row(
-    name: str,
-    kind: str,
-    address: list[Any] | None,
-    pid: int | None,
-    uptime_s: float,
-    *,
-    restarts: int = 0,
-    state: str = "ready",
-    cause: str = "",
-    venue: str = "",
-    stats: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": kind,
-        "address": f"{address[0]}:{address[1]}" if address else "",
-        "pid": pid or 0,
-        "uptime_s": round(max(uptime_s, 0.0), 1),
-        "restarts": restarts,
-        "state": state,
-        "cause": cause,
-        "venue": venue,
-        "stats": stats or {},
-    }
 
 
 async def _first_of(*events: trio.Event) -> None:

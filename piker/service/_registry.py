@@ -9,7 +9,7 @@ stale one is never an error.
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
@@ -128,9 +128,39 @@ async def maybe_spawn_daemon(
       ServiceUnavailable: it does not start; says why.
       ConnectionLost: no `pikerd` answers, or the daemon died again and again.
     """
+
+    async def find() -> Address:
+        return await spawn_through_pikerd(spawn_endpoint, spawn_args)
+
+    async with _connect_to(service_name, find) as portal:
+        yield portal
+
+
+@asynccontextmanager
+async def open_own_daemon(spec: DaemonSpec) -> AsyncIterator[Any]:
+    """
+    Do what `maybe_spawn_daemon` does for a daemon of this very supervisor.
+
+    Raises:
+      ServiceUnavailable: it does not start; says why.
+      ConnectionLost: it died again and again.
+    """
+
+    async def find() -> Address:
+        host, port = await ensure(spec)
+        return str(host), int(port)
+
+    async with _connect_to(spec.name, find) as portal:
+        yield portal
+
+
+@asynccontextmanager
+async def _connect_to(
+    service_name: str, find: Callable[[], Awaitable[Address]]
+) -> AsyncIterator[Any]:
     async with AsyncExitStack() as stack:
         for attempt in range(SPAWN_TRIES):
-            addr = await spawn_through_pikerd(spawn_endpoint, spawn_args)
+            addr = await find()
             try:
                 portal = await stack.enter_async_context(connect(addr))
                 break

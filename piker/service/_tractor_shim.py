@@ -129,7 +129,7 @@ async def _do_handshake(self, chan):
 
 
 # Defect: every local user may connect. TCP has no SO_PEERCRED, but the kernel's table knows a loopback peer's user.
-def same_user(sock):
+def same_user(sock: Any) -> bool:
     ends = [sock.getpeername()[:2], sock.getsockname()[:2]]
     if not ends[0][0].startswith("127."):
         return True  # another host: a matter of `bind_addr`

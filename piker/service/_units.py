@@ -33,8 +33,8 @@ State = Literal["starting", "ready", "degraded", "restarting", "stopped"]
 SPAWN_S = 8.0  # from exec to the lifetime context's `started()`, each half
 START_CHECK_S = 0.05
 EXIT_S = 0.2  # between a closed connection and the end of its process
-GRACE_S = 1.0  # between a polite cancel and SIGKILL
 HEARTBEAT_CHECK_S = 0.5
+ALARM_S = 5.0  # without a heartbeat: hung, or, for the order path, said to be late
 SHORT_LIFE_S = 10.0  # only lives shorter than this count as failures
 RESTARTS_MAX, RESTARTS_WINDOW_S = 5, 60.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 10.0
@@ -47,8 +47,9 @@ class DaemonSpec(msgspec.Struct, frozen=True):
     What it takes to run a daemon: its actor, the modules others may call, its lifetime context.
 
     `spawn_kwargs` goes to the runtime (`infect_asyncio`, `loglevel`). `hang_s`: no heartbeat for
-    so long means hung. `permanent` is always restarted, `transient` only after a failure,
-    `temporary` never.
+    so long means hung. `grace_s`: how long it may take to end when asked to (a supervisor of
+    others needs longer than they do). `permanent` is always restarted, `transient` only after a
+    failure, `temporary` never.
     """
 
     name: str
@@ -58,7 +59,8 @@ class DaemonSpec(msgspec.Struct, frozen=True):
     kwargs: dict[str, Any] = {}
     spawn_kwargs: dict[str, Any] = {}
     policy: Policy = "permanent"
-    hang_s: float = 5.0
+    hang_s: float = ALARM_S
+    grace_s: float = 1.0
 
 
 def last_line(err: BaseException | None) -> str:
@@ -81,7 +83,7 @@ class Unit:
         self.address: tuple[str, int] | None = None
         self.last_error: BaseException | None = None
         self.reported: dict[str, Any] = {}  # what the daemon last said of itself
-        self.ready_since: float | None = None
+        self.ready_ns = 0  # since when it serves, monotonic; 0: it does not
         self.lives = 0  # times it became ready
         self.failed_starts = 0  # attempts in a row that never became ready
         self.up, self.died, self.done = trio.Event(), trio.Event(), trio.Event()
@@ -89,6 +91,7 @@ class Unit:
         self._spawning: trio.CancelScope | None = None
         self._retry = trio.Event()
         self._death = ""  # what ended the process of the present life
+        self.is_late = False  # no heartbeat for `ALARM_S`
         self._short_lives: deque[float] = deque(maxlen=RESTARTS_MAX)
         self._delay_s = BACKOFF_MIN_S
 
@@ -104,6 +107,8 @@ class Unit:
     @property
     def cause(self) -> str:
         """Why it is not simply `ready`; empty when it is."""
+        if self.is_late:
+            return f"no heartbeat for {ALARM_S:g} s"
         if self.state == "ready":
             return str(self.reported.get("cause") or "")
         return last_line(self.last_error)
@@ -181,7 +186,7 @@ class Unit:
                 await self._serve(self.proc)
             finally:
                 self.up = trio.Event()
-                self.ready_since = None
+                self.ready_ns = 0
                 with trio.CancelScope(shield=True):
                     await self._reap(uid)
 
@@ -248,12 +253,15 @@ class Unit:
                     self._death = f"no heartbeat for {self.spec.hang_s:g} s"
                     proc.kill()
                     return
+                if now - heard > ALARM_S and not self.is_late:
+                    self.is_late = True
+                    log.error("%s: no heartbeat for %.0f s", self.name, ALARM_S)
 
         async with ctx.open_stream() as beats, trio.open_nursery() as tasks:
             await self._became_ready()
             tasks.start_soon(watch_heartbeat)
             async for beat in beats:
-                heard = trio.current_time()
+                heard, self.is_late = trio.current_time(), False
                 if isinstance(beat, dict):
                     self.reported = beat
             tasks.cancel_scope.cancel()
@@ -263,8 +271,9 @@ class Unit:
         self.address = await _registered_address(self.portal.channel.uid)
         self.lives += 1
         self.failed_starts = 0
-        self.ready_since = trio.current_time()
+        self.ready_ns = clock.monotonic_ns()
         self.reported = {}
+        self.is_late = False
         self.state = "ready"
         self.up.set()
         log.info("%s ready pid=%s address=%s:%s", self.name, self.pid, *self.address)
@@ -282,7 +291,7 @@ class Unit:
                     self._death = self._death or f"the process ended ({_exit_text(code)})"
         if proc is not None and proc.returncode is None:
             await portal.cancel_actor()  # 0.5 s at most
-            with trio.move_on_after(GRACE_S):
+            with trio.move_on_after(self.spec.grace_s):
                 await proc.wait()
             if proc.returncode is None:
                 proc.kill()
