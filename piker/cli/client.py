@@ -29,14 +29,16 @@ def ask(
     question: Callable[[], Awaitable[Rows]],
     brokers: Sequence[str],
     text: str,
+    answer_max_s: float = ANSWER_MAX_S,
 ) -> Rows:
     """
     Run `question` inside the run's runtime and return its rows; `text` shows as progress.
 
-    Rows that come from a local venue carry its name as `local`.
+    Rows that come from a local venue carry its name as `local`. Without `brokers` each row says
+    by its `fqme` which broker it is of.
 
     Raises:
-      ServiceUnavailable: no answer came within `ANSWER_MAX_S`, or no `pikerd` can be started.
+      ServiceUnavailable: no answer came within `answer_max_s`, or no `pikerd` can be started.
     """
     level = (ctx.obj or {}).get("loglevel")
 
@@ -44,12 +46,12 @@ def ask(
         from piker.service import open_piker_runtime
         from piker.service.private import ensure_pikerd
 
-        with trio.move_on_after(ANSWER_MAX_S):
+        with trio.move_on_after(answer_max_s):
             await ensure_pikerd()
             async with open_piker_runtime(f"piker_query_{os.getpid()}", loglevel=level):
                 return mark_local(await question(), brokers)
         raise ServiceUnavailable(
-            f"{ctx.command_path}: no answer within {ANSWER_MAX_S:.0f} s; see `piker services`"
+            f"{ctx.command_path}: no answer within {answer_max_s:.0f} s; see `piker services`"
         )
 
     with progress(text):
@@ -59,11 +61,13 @@ def ask(
 
 def mark_local(rows: Rows, brokers: Sequence[str]) -> Rows:
     """Return `rows`, each from a broker that runs on a local venue marked with its name."""
-    venues = {broker: config.venue_for(broker) for broker in brokers}
+    venues: dict[str, config.Venue] = {}
     for row in rows:
-        broker = str(row.get("fqme", "")).rpartition(".")[2] or brokers[0]
-        if (venue := venues.get(broker)) and venue.is_local:
-            row["local"] = venue.name
+        named = str(row.get("fqme", "")).rpartition(".")[2] or str(row.get("broker", ""))
+        if broker := named or (brokers[0] if brokers else ""):
+            venue = venues.setdefault(broker, config.venue_for(broker))
+            if venue.is_local:
+                row["local"] = venue.name
     return rows
 
 
