@@ -95,7 +95,8 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Simulated accounts; `fill_model` names the latency and slippage that are not given here.
 
-    `start_balance` is what a new account owns of each quote asset it trades in.
+    `start_balance` is what a new account owns of each quote asset it trades in. Fees are shares of
+    an order's worth, negative for a rebate; None: the venue's own.
     """
 
     start_balance: Decimal = Decimal(100_000)
@@ -103,12 +104,18 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fill_model: str = "default"
     latency_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
     slippage_ticks: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    maker_fee: Decimal | None = None
+    taker_fee: Decimal | None = None
 
     def __post_init__(self) -> None:
         _one_of("fill_model", self.fill_model, FILL_MODELS)
         _amounts(self, "start_balance", "leverage")
         if not 1 <= self.leverage <= 1000:
             raise ValueError(f"leverage was {self.leverage}, expected 1 to 1000")
+        for key in ("maker_fee", "taker_fee"):
+            fee = getattr(self, key)
+            if fee is not None and not (fee.is_finite() and abs(fee) <= Decimal("0.1")):
+                raise ValueError(f"{key} was {fee}, expected a share such as 0.001 (0.1 %)")
 
 
 class Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
