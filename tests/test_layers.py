@@ -27,11 +27,20 @@ LAYERS = {
     "piker.settings": 0,
     "piker.faults": 0,
     "piker.clock": 0,
+    "piker.accounting._account": 2,
+    "piker.accounting._account_text": 1,
     "piker.accounting._alloc": 1,
+    "piker.accounting._audit": 1,
+    "piker.accounting._exports": 1,
     "piker.accounting._ledger": 1,
     "piker.accounting._lots": 1,
     "piker.accounting._pnl": 1,
     "piker.accounting._position": 1,
+    "piker.accounting._tables": 1,
+    "piker.accounting._views": 1,
+    "piker.accounting._writer": 2,
+    "piker.accounting.cli": 9,
+    "piker.accounting.files": 2,
     "piker.tsp._bar_rows": 1,
     "piker.tsp._bar_table": 1,
     "piker.tsp._bars": 1,
@@ -99,7 +108,12 @@ IO_LIBRARIES = {
     "random", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile",
     "threading", "time", "tractor", "trio", "urllib", "websockets",
 }  # fmt: skip
-MAY_TOUCH_THE_OUTSIDE = {"piker.log", "piker.config", "piker.clock", "piker.faults"}  # of layer 0; never tractor
+MAY_TOUCH_THE_OUTSIDE = {
+    "piker.log",
+    "piker.config",
+    "piker.clock",
+    "piker.faults",
+}  # of layer 0; never tractor
 
 # `piker.data` is an enabled module of datad: it may have no module `__getattr__`, so its
 # re-exports are eager. `piker.cli` is the command table itself. A venue's folder is loaded by name
