@@ -67,6 +67,10 @@ def test_a_changed_file_is_read_again(tmp_conf: Path) -> None:
         ("[clearing]\njournal_days = 6\n", "conf.toml:2: [clearing] journal_days: was 6, expected"),
         ("[paper]\nleverage = 0.5\n", "conf.toml:2: [paper] leverage: was 0.5, expected 1 to 1000"),
         (
+            "[paper]\nmaker_fee = 0.2\n",
+            "conf.toml:2: [paper] maker_fee: was 0.2, expected a share such as",
+        ),
+        (
             "[paper]\nfill_model = 'x'\n",
             "conf.toml:2: [paper] fill_model: was 'x', expected default",
         ),
