@@ -21,6 +21,7 @@ Reading order: `Dialog` (in `_dialog`), `TABLE` at the end, `step`, then a handl
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -33,15 +34,17 @@ from piker.clearing._messages import (
     BrokerdCancel,
     BrokerdOrder,
     Order,
+    OrderType,
     Reqid,
     Requested,
     Status,
 )
+from piker.clearing._triggers import side_of, trigger_of
 
 DEADLINE_NS = 3_000_000_000  # of an intent, in venue time: it is sent and taken before, or never
 
 FIXED = ("action", "exec_mode", "symbol", "account", "order_type", "time_in_force",
-         "post_only", "reduce_only")  # fmt: skip
+         "post_only", "reduce_only", "parent")  # fmt: skip
 
 
 Outputs = list[on.Output]
@@ -81,6 +84,7 @@ def status_of(dialog: Dialog, time_ns: int) -> Status:
     """Return what the dialog is now, in a client's words."""
     is_held = dialog.state == "dark_open" or (dialog.state == "triggered" and not dialog.reqid)
     source = "paperboi" if dialog.mode == "paper" else dialog.broker
+    fires = {"fires": dialog.trigger_side} if dialog.state == "dark_open" else {}
     return Status(
         time_ns=time_ns,
         oid=dialog.oid,
@@ -89,6 +93,7 @@ def status_of(dialog: Dialog, time_ns: int) -> Status:
         req=dialog.asked,
         src="dark" if is_held else source,
         cancel_called=dialog.cancel_called,
+        brokerd_msg=fires,
         account=dialog.order.account,
         mode=dialog.mode,
         revision=dialog.newest,
@@ -109,6 +114,7 @@ def _tell(dialog: Dialog, event: on.Event, out: Outputs, **words: Any) -> None:
 def _send(dialog: Dialog, event: on.Event, out: Outputs) -> None:
     """Ask for the request that is in flight, or for the entry."""
     order = dialog.in_flight.order if dialog.in_flight else dialog.order
+    order = _fired(order) if dialog.is_fired else order
     number = dialog.sent_number
     out.append(
         on.Send(
@@ -136,6 +142,14 @@ def _send(dialog: Dialog, event: on.Event, out: Outputs) -> None:
             )
         )
     )
+
+
+def _fired(order: Order) -> Order:
+    """Return a held order as it leaves once its trigger was true: a plain limit or market order."""
+    is_market = order.order_type == "market" or (order.order_type == "stop" and not order.price)
+    kind: OrderType = "market" if is_market else "limit"
+    price = Decimal(0) if is_market else order.price
+    return replace(order, order_type=kind, price=price, trigger_price=None, trail="")
 
 
 def _send_cancel(dialog: Dialog, event: on.Event, out: Outputs) -> None:
@@ -209,13 +223,24 @@ def _drop_amends(
 
 def _on_submit(dialog: Dialog, event: on.Submit, out: Outputs) -> Dialog:
     if dialog.order.is_dark:
-        out.append(on.Arm(order=dialog.order))
-        dialog = replace(dialog, state="dark_open")
+        best = event.last if dialog.order.trail else None
+        side = side_of(dialog.order, event.last)
+        dialog = replace(dialog, state="dark_open", trigger_side=side, best=best)
+        _arm(dialog, out)
     else:
         dialog = replace(dialog, state="pending")
         _send(dialog, event, out)
     _tell(dialog, event, out)
     return dialog
+
+
+def _arm(dialog: Dialog, out: Outputs) -> None:
+    """Ask for the order to be held; a leg that covers nothing yet is not."""
+    assert dialog.trigger_side, f"{dialog.oid} is held without a side"
+    if dialog.order.size or dialog.order.is_alert:
+        out.append(on.Arm(order=dialog.order, side=dialog.trigger_side, best=dialog.best))
+    else:
+        out.append(on.Disarm(oid=dialog.oid))
 
 
 def _why_not(dialog: Dialog, order: Order) -> str:
@@ -232,7 +257,7 @@ def _why_not(dialog: Dialog, order: Order) -> str:
             return f"{field}: was {new}, expected {old}; an amend cannot change it"
     if dialog.cancel_called:
         return "oid: a cancel is in flight"
-    if not order.is_alert and order.size <= dialog.filled:
+    if not (order.is_alert or order.parent) and order.size <= dialog.filled:
         return f"size: was {order.size}, expected above {dialog.filled}, which is filled"
     return ""
 
@@ -246,8 +271,10 @@ def _on_amend(dialog: Dialog, event: on.Amend, out: Outputs) -> Dialog:
     order = replace(event.order, revision=None, **owner)
     dialog = replace(dialog, last_number=number)
     if dialog.state == "dark_open":
+        if event.last is not None and trigger_of(order) != trigger_of(dialog.order):
+            dialog = replace(dialog, trigger_side=side_of(order, event.last))
         dialog = replace(dialog, order=order, revision=number)
-        out.append(on.Arm(order=order))
+        _arm(dialog, out)
         _tell(dialog, event, out)
         return dialog
     dialog = replace(dialog, queued=Change(number, order))
@@ -265,11 +292,11 @@ def _on_cancel_asked(dialog: Dialog, event: on.CancelAsked, out: Outputs) -> Dia
     is_repeat, dialog = dialog.cancel_called, replace(dialog, cancel_called=True)
     if dialog.state == "dark_open":
         out.append(on.Disarm(oid=dialog.oid))
-        return _end(dialog, event, out, "canceled")
+        return _end(dialog, event, out, "canceled", event.reason)
     if dialog.state in {"pending", "triggered", "amend_in_flight"} and not dialog.has_left:
         out.append(on.Withdraw(oid=dialog.oid, number=dialog.sent_number))
         if not dialog.in_flight:
-            return _end(dialog, event, out, "canceled", "never sent")
+            return _end(dialog, event, out, "canceled", event.reason or "never sent")
         dialog = _drop_amends(dialog, event, out, "never sent: a cancel was asked for")
         dialog = replace(dialog, has_left=True)
     if not is_repeat:
@@ -277,7 +304,7 @@ def _on_cancel_asked(dialog: Dialog, event: on.CancelAsked, out: Outputs) -> Dia
     _send_cancel(dialog, event, out)
     if dialog.state != "unknown":
         dialog = replace(dialog, state="cancel_in_flight")
-    _tell(dialog, event, out)
+    _tell(dialog, event, out, reason=event.reason)
     return dialog
 
 
@@ -291,8 +318,45 @@ def _on_triggered(dialog: Dialog, event: on.Triggered, out: Outputs) -> Dialog:
         trigger = dialog.order.trigger_price or dialog.order.price or None
         order = replace(dialog.order, price=event.price, trigger_price=trigger)
         dialog = replace(dialog, order=order)
+    if event.cause_ns:
+        dialog = replace(dialog, order=replace(dialog.order, cause_ns=event.cause_ns))
+    dialog = replace(dialog, is_held_back=event.hold)
     _tell(dialog, event, out)
+    if not event.hold:
+        _send(dialog, event, out)
+    return dialog
+
+
+def _on_released(dialog: Dialog, event: on.Released, out: Outputs) -> Dialog:
+    if not dialog.is_held_back:
+        out.append(_note(dialog, "was not held back"))
+        return dialog
+    dialog = replace(dialog, is_held_back=False)
     _send(dialog, event, out)
+    return dialog
+
+
+def _on_resized(dialog: Dialog, event: on.Resized, out: Outputs) -> Dialog:
+    """Return a leg with another size; one that has left is amended, as by a client."""
+    order = replace(dialog.asked, size=event.size)
+    if dialog.state == "dark_open" or dialog.is_held_back:
+        queued = Change(dialog.queued.number, order) if dialog.queued else None
+        order = replace(dialog.order, size=event.size)
+        dialog = replace(dialog, order=order, queued=queued)
+        if dialog.state == "dark_open":
+            _arm(dialog, out)
+        _tell(dialog, event, out)
+        return dialog
+    number = dialog.last_number + 1
+    dialog = replace(dialog, last_number=number, queued=Change(number, order))
+    if dialog.state in {"open", "partially_filled"}:
+        return _settle(dialog, event, out)
+    return dialog
+
+
+def _on_trailed(dialog: Dialog, event: on.Trailed, out: Outputs) -> Dialog:
+    dialog = replace(dialog, best=event.best)
+    _arm(dialog, out)
     return dialog
 
 
@@ -503,6 +567,10 @@ _LINES: tuple[Line, ...] = (
     (("dark_open",), on.Amend, _on_amend, _SAME),
     (("dark_open",), on.CancelAsked, _on_cancel_asked, ("canceled",)),
     (("dark_open",), on.Triggered, _on_triggered, ("triggered", "closed")),
+    (("dark_open",), on.Trailed, _on_trailed, _SAME),
+    (("triggered",), on.Released, _on_released, _SAME),
+    (("dark_open", "triggered", "amend_in_flight", "unknown"), on.Resized, _on_resized, _SAME),
+    (_RESTING, on.Resized, _on_resized, ("amend_in_flight",)),
     ((*_UNSURE, "unknown", "amend_in_flight", "cancel_in_flight"), on.Amend, _on_amend, _SAME),
     (_RESTING, on.Amend, _on_amend, ("amend_in_flight",)),
     (TERMINAL, on.Amend, _on_amend, _SAME),

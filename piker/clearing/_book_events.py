@@ -24,6 +24,7 @@ from piker.clearing._messages import (
     Order,
     Reqid,
     Requested,
+    Side,
     Status,
 )
 
@@ -37,18 +38,27 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 # ---- from a client, the risk gate and the trigger book
 
 
-class Submit(Event, frozen=True, tag="submit"):
-    """The entry has passed every check."""
+class Submit(Event, frozen=True, kw_only=True, tag="submit"):
+    """The entry has passed every check; `last` is the market's last trade at that moment."""
+
+    last: Decimal | None = None
 
 
 class Amend(Event, frozen=True, kw_only=True, tag="amend"):
-    """A client asks for new values; `order.revision` is what it saw."""
+    """
+    A client asks for new values; `order.revision` is what it saw.
+
+    `last` is the market's last trade: a trigger that is moved gets its side from it.
+    """
 
     order: Order
+    last: Decimal | None = None
 
 
-class CancelAsked(Event, frozen=True, tag="cancel_asked"):
-    """A client asks to cancel."""
+class CancelAsked(Event, frozen=True, kw_only=True, tag="cancel_asked"):
+    """A client asks to cancel, or for the `reason` given, a rule of ours."""
+
+    reason: str = ""
 
 
 class Triggered(Event, frozen=True, kw_only=True, tag="triggered"):
@@ -56,11 +66,30 @@ class Triggered(Event, frozen=True, kw_only=True, tag="triggered"):
     The trigger of a held order is true.
 
     `price` is the price to send (None: as the order says), `gapped` that the trigger was crossed
-    while nobody watched.
+    while nobody watched, `cause_ns` the market time of what crossed it. With `hold` it is not sent
+    before `Released`.
     """
 
     price: Decimal | None = None
     gapped: bool = False
+    cause_ns: int = 0
+    hold: bool = False
+
+
+class Released(Event, frozen=True, tag="released"):
+    """What a fired order was held back for has ended: send it."""
+
+
+class Resized(Event, frozen=True, kw_only=True, tag="resized"):
+    """The leg of a bracket covers another size, since its entry or the other leg has filled."""
+
+    size: Decimal
+
+
+class Trailed(Event, frozen=True, kw_only=True, tag="trailed"):
+    """The best price since a trailing order was entered has moved."""
+
+    best: Decimal
 
 
 # ---- from the way to the broker
@@ -178,9 +207,16 @@ class Withdraw(Output, frozen=True, kw_only=True, tag="withdraw"):
 
 
 class Arm(Output, frozen=True, kw_only=True, tag="arm"):
-    """Hold the order in the trigger book, in place of an older version of it."""
+    """
+    Hold the order in the trigger book, in place of an older version of it.
+
+    `side` says on which side of the trigger it fires; `best` is that of a trail, None before the
+    first price.
+    """
 
     order: Order
+    side: Side
+    best: Decimal | None = None
 
 
 class Disarm(Output, frozen=True, kw_only=True, tag="disarm"):

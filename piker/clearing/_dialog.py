@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from piker.clearing._messages import BrokerdFill, Mode, Order, Reqid, Resp
+from piker.clearing._messages import BrokerdFill, Mode, Order, Reqid, Resp, Side
 
 State = Literal[
     "new", "dark_open", "pending", "triggered", "open", "partially_filled",
@@ -32,7 +32,8 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     All that is known of one order; a journal's snapshot holds it as it is.
 
     `order` is what is in force, made by request `revision`; `in_flight` was sent and not
-    answered, `queued` waits behind it. `has_left` is about the newest request sent.
+    answered, `queued` waits behind it. `has_left` is about the newest request sent. Of a held order
+    `trigger_side` and `best` (of a trail) say when it fires.
     """
 
     oid: str
@@ -47,7 +48,10 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     reqid: Reqid = None
     has_left: bool = False
     is_open: bool = False  # the venue has said so, or filled some of it
+    trigger_side: Side | None = None
+    best: Decimal | None = None
     is_fired: bool = False  # a held order whose trigger was true
+    is_held_back: bool = False  # fired, and not sent before the other leg of its bracket has ended
     cancel_called: bool = False
     gapped: bool = False
     filled: Decimal = Decimal(0)

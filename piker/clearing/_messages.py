@@ -39,6 +39,7 @@ Resp = Literal[
 OrderType = Literal["limit", "market", "stop", "take_profit"]
 TimeInForce = Literal["gtc", "ioc", "fok", "gtd"]
 Requested = Literal["", "entry", "amend", "cancel"]
+Side = Literal[">=", "<="]  # of a trigger: it is true at or above, at or below its price
 TERMINAL_RESPS = frozenset({"closed", "canceled", "error"})
 
 
@@ -120,7 +121,7 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
     and carries the `revision` it is based on; an entry has none. `exec_mode` "paper" means live
     execution in a paper session, as older clients write it. `take_profit` and `stop_loss` are the
     prices of an entry's two legs, which `emsd` holds; `parent` is the entry of an order that is
-    such a leg.
+    such a leg, whose size `emsd` sets: what the entry has filled less what the other leg has.
     """
 
     action: Action
@@ -212,7 +213,7 @@ def _check_amounts(order: Order) -> None:
         raise ValueError("price: was 0, expected above 0")
     if order.order_type == "market" and order.price and not order.is_dark:
         raise ValueError(f"price: was {order.price}, expected none for a market order")
-    if not order.size and not order.is_alert:
+    if not order.size and not (order.is_alert or order.parent):
         raise ValueError("size: was 0, expected above 0")
     if order.trigger_price is not None and order.trigger_price <= 0:
         raise ValueError(f"trigger_price: was {order.trigger_price}, expected above 0")
@@ -220,6 +221,8 @@ def _check_amounts(order: Order) -> None:
         raise ValueError(f"trigger_price: was missing, expected for order_type {order.order_type}")
     if order.trail:
         parse_trail(order.trail)
+        if order.is_alert:
+            raise ValueError(f"trail: was {order.trail}, expected none for an alert")
 
 
 def _check_terms(order: Order) -> None:
@@ -254,8 +257,10 @@ def _check_bracket(order: Order) -> None:
             raise ValueError(f"{field}: was {price}, expected above 0")
         if order.is_alert or order.reduce_only or order.parent:
             raise ValueError(f"{field}: was {price}, expected only on an entry")
-    if order.parent and not (order.exec_mode == "dark" and not order.is_alert):
+    if order.parent and (order.exec_mode != "dark" or order.is_alert):
         raise ValueError("parent: was set, expected only on a dark order: emsd holds the legs")
+    if order.parent and order.order_type not in {"stop", "take_profit"}:
+        raise ValueError(f"order_type: was {order.order_type}, expected stop or take_profit: a leg")
     is_buy, anchor = order.action == "buy", order.price if not order.is_dark else Decimal(0)
     for field, is_above in (("take_profit", is_buy), ("stop_loss", not is_buy)):
         price = getattr(order, field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -241,9 +242,81 @@ def test_a_dark_order_is_triggered_at_most_once() -> None:
     run = Run(DARK, SUBMIT, amend(1, 104, exec_mode="dark"), TRIGGERED, TRIGGERED)
     assert [status.resp for status in run.told()] == ["dark_open", "dark_open", "triggered"]
     (sent,) = run.sent()
-    assert (sent.price, sent.trigger_price, sent.number) == (105, 104, 2)
+    assert (sent.price, sent.number) == (105, 2)
+    assert run.dialog.order.trigger_price == 104
     armed = [output for output in run.outputs if isinstance(output, on.Arm | on.Disarm)]
     assert [type(output) for output in armed] == [on.Arm, on.Arm, on.Disarm]
+
+
+@pytest.mark.parametrize(
+    ("terms", "sent"),
+    [
+        ({}, ("limit", 105)),
+        ({"order_type": "market"}, ("market", 0)),
+        ({"order_type": "stop", "trigger_price": 104, "price": 0}, ("market", 0)),
+        ({"order_type": "stop", "trigger_price": 104, "price": 106}, ("limit", 106)),
+        ({"order_type": "take_profit", "trigger_price": 104}, ("limit", 100)),
+    ],
+)
+def test_a_fired_order_leaves_as_a_plain_limit_or_market_order(
+    terms: dict[str, Any], sent: tuple[str, int]
+) -> None:
+    price = Decimal(105) if not terms else None
+    dark = order(**{"exec_mode": "dark", **terms})
+    run = Run(dark, SUBMIT, on.Triggered(time_ns=1, price=price))
+    (left,) = run.sent()
+    assert left.order_type == sent[0]
+    assert left.price == sent[1]
+    assert left.trigger_price is None
+
+
+@pytest.mark.parametrize(("last", "side"), [(95, ">="), (100, ">="), (101, "<=")])
+def test_the_side_of_a_trigger_is_fixed_at_entry(last: int, side: str) -> None:
+    run = Run(DARK, on.Submit(time_ns=1, last=Decimal(last)))
+    assert run.outputs[0] == on.Arm(order=DARK, side=side)  # type: ignore[arg-type]
+    assert run.last_told().brokerd_msg == {"fires": side}
+    same = order(exec_mode="dark", size=Decimal(3), revision=1)
+    run.step(on.Amend(time_ns=1, order=same, last=Decimal(105 if side == ">=" else 90)))
+    assert run.dialog.trigger_side == side, "an edit keeps it while the trigger's price stands"
+
+
+def test_an_edit_of_the_triggers_price_makes_its_side_anew() -> None:
+    run = Run(DARK, on.Submit(time_ns=1, last=Decimal(95)))
+    moved = order(exec_mode="dark", price=Decimal(90), revision=1)
+    run.step(on.Amend(time_ns=1, order=moved, last=Decimal(95)))
+    assert run.dialog.trigger_side == "<="
+
+
+def test_the_best_price_of_a_trail_goes_with_the_order() -> None:
+    trail = order(exec_mode="dark", order_type="stop", price=0, trail="2", action="sell")
+    run = Run(trail, on.Submit(time_ns=1, last=Decimal(100)))
+    run.step(on.Trailed(time_ns=2, best=Decimal(103)))
+    assert run.last == (on.Arm(order=trail, side="<=", best=Decimal(103)),)
+
+
+def test_a_fired_order_that_is_held_back_leaves_when_it_is_released() -> None:
+    held = on.Triggered(time_ns=1, price=Decimal(105), hold=True)
+    run = Run(DARK, SUBMIT, held)
+    assert (run.dialog.state, run.sent(), run.last_told().src) == ("triggered", [], "dark")
+    run.step(on.Released(time_ns=2))
+    run.step(on.Released(time_ns=3))
+    assert len(run.sent()) == 1
+    run = Run(DARK, SUBMIT, held, CANCEL)
+    assert (run.dialog.state, run.cancels()) == ("canceled", 0)
+
+
+def test_a_leg_that_covers_nothing_is_not_armed() -> None:
+    leg = order(
+        exec_mode="dark", action="sell", order_type="stop", price=0, trigger_price=90,
+        parent="e", size=0,
+    )  # fmt: skip
+    run = Run(leg, SUBMIT)
+    assert not any(isinstance(output, on.Arm) for output in run.outputs)
+    run.step(on.Resized(time_ns=1, size=Decimal(4)))
+    (arm,) = (output for output in run.last if isinstance(output, on.Arm))
+    assert arm.order.size == 4
+    run.step(on.Resized(time_ns=1, size=Decimal(0)))
+    assert on.Disarm(oid=leg.oid) in run.last
 
 
 def test_an_order_triggered_while_nobody_watched_is_marked() -> None:

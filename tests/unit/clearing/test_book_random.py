@@ -14,16 +14,20 @@ from piker.clearing._book import TABLE
 from piker.clearing._messages import Order
 
 SEEDS = range(60)
-STEPS = 30_000
+STEPS = 80_000
+KEPT_MAX = 100  # walks of each state that may be gone on with
 
 
-def any_order(draw: random.Random) -> Order:
-    return draw.choice([order(), order(exec_mode="dark"), order(action="alert", size=0)])
+ENTRIES: tuple[Order, ...] = (
+    order(), order(exec_mode="dark"), order(action="alert", size=0),
+)  # fmt: skip
 
 
 def any_event(draw: random.Random, run: Run) -> on.Event:
     """Return any event at all, sensible or not, leaning towards those that do not end it."""
     dialog = run.dialog
+    if dialog.state == "new" and draw.random() < 0.7:
+        return on.Submit(time_ns=1)
     number = draw.choice([0, 0, dialog.revision, dialog.sent_number, draw.randrange(9)])
     reqid = draw.choice([None, 7, 7, 7, "other"])
     base = draw.choice([dialog.newest, dialog.newest, dialog.revision, None])
@@ -40,11 +44,14 @@ def any_event(draw: random.Random, run: Run) -> on.Event:
         on.Refused(time_ns=1, reason="no", number=number),
         on.Found(time_ns=1, number=number or dialog.revision, reqid=reqid),
         on.Unrecognised(time_ns=1, text="?"),
+        on.Resized(time_ns=1, size=Decimal(draw.randrange(5, 20))),
     ]
     rare: list[on.Event] = [
         on.Submit(time_ns=1),
         on.Adopted(time_ns=1, reqid=7),
-        on.Triggered(time_ns=1, price=Decimal(99)),
+        on.Triggered(time_ns=1, price=Decimal(99), hold=draw.random() < 0.5),
+        on.Released(time_ns=1),
+        on.Trailed(time_ns=1, best=Decimal(99)),
         on.NeverSent(time_ns=1, number=dialog.sent_number),
         on.Refused(time_ns=1, reason="no", request="entry"),
         on.Closed(time_ns=1),
@@ -76,8 +83,8 @@ def walked() -> frozenset[tuple[str, type, str]]:
 
     Return each `(state, event, next state)` seen.
     """
-    draw = random.Random(7)
-    runs: dict[str, list[Run]] = {"new": [Run(any_order(draw)) for _ in range(9)]}
+    draw = random.Random(9)
+    runs: dict[str, list[Run]] = {"new": [Run(entry) for entry in ENTRIES]}
     seen = set()
     for _ in range(STEPS):
         start = draw.choice(runs[draw.choice(list(runs))])
@@ -91,7 +98,7 @@ def walked() -> frozenset[tuple[str, type, str]]:
         kept = runs.setdefault(state, [])
         if len(run.outputs) < 40:
             kept.append(run)
-            if len(kept) > 40:
+            if len(kept) > KEPT_MAX:
                 kept.pop(draw.randrange(len(kept)))
     return frozenset(seen)
 
