@@ -119,20 +119,22 @@ def render(tables: Tables) -> str:
     An older file gets no format in line 1: it stays one until its fills are in the journal.
     """
     natives = {id(each.record): each for each in tables.natives if each.record is not None}
+    names = {id(record): name for name, record in tables.records.items()}
     parts = [] if tables.is_legacy else [head("ledger")]
     for record in tables.transactions():
         native = natives.get(id(record))
-        parts.append(render_native(native) if native else render_record(record))
+        name = names.get(id(record), "")
+        parts.append(render_native(native) if native else render_record(record, name))
     parts += [render_native(each) for each in tables.natives if each.record is None]
     parts += [render_unexplained(each) for each in tables.unexplained]
     return "\n".join(parts)
 
 
-def render_record(record: Transaction) -> str:
-    """Return one transaction as a table."""
+def render_record(record: Transaction, name: str = "") -> str:
+    """Return one transaction as a table, by the name it has in its file."""
     asset = f"cost_asset = {quoted(record.cost_asset)}\n" if record.cost_asset else ""
     return (
-        f"[{quoted(table_key(record))}]\n"
+        f"[{quoted(name or table_key(record))}]\n"
         f"fqme = {quoted(record.fqme)}\n"
         f"tid = {quoted(record.tid)}\n"
         f"size = {number(record.size)}\n"
@@ -284,11 +286,9 @@ def split_torn(text: str, is_cut: bool) -> tuple[str, str]:
     """Return the whole tables of our own text, and the rest when the last one was cut off."""
     *_, start = [0, *(found.start() for found in _HEADER.finditer(text))]
     last = text[start:]
-    if not start:
-        return text, ""
-    if is_cut or _is_beginning(last):
+    if start and _is_beginning(last):
         return text[:start], last
-    return text, ""
+    return text, "\0" if is_cut else ""
 
 
 def _is_beginning(table: str) -> bool:

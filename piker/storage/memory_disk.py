@@ -40,6 +40,7 @@ class _Content:
             for start in range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES):
                 low, high = max(start, offset), min(start + SECTOR_BYTES, end)
                 if rng.random() < 0.5:
+                    survivor.durable.extend(bytes(max(0, low - len(survivor.durable))))
                     survivor.durable[low:high] = data[low - offset : high - offset]
         survivor.seen = bytearray(survivor.durable)
         return survivor
