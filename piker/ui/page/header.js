@@ -73,7 +73,7 @@ export class Header {
 
   writePrices(chart, market) {
     const l1 = market?.store.l1;
-    this.root.classList.toggle('grey', Boolean(market?.isStale));
+    this.root.classList.toggle('grey', Boolean(market?.isStale || l1?.held));
     for (const node of [this.last, this.change, ...this.figures.map((figure) => figure.node)]) show(node, Boolean(l1));
     if (!l1 || !chart.scene?.store) return;
     const tone = toneOf(chart.scene, null) === chart.scene.colors.up ? 'up' : 'down';

@@ -2,8 +2,8 @@
 // Answers "which rows are in view" and "which blocks are missing"; never draws, never sends.
 //
 // Rules (chart.md 3.4): a row of a TAIL counts only when its `ver` is newer than what is held for
-// that bar; a block read before a `dirty` of its range is ignored; blocks of an older generation
-// stay in the picture, marked stale, until the new ones are there.
+// that bar; a block read before a `dirty` of its range is ignored; blocks and forming bars of an
+// older generation stay in the picture, marked stale and held, until the new ones are there.
 
 import { BLOCK_SLOTS, blockOf, slotOf, timeOf } from './ladder.js';
 import { lowerBound } from './num.js';
@@ -47,7 +47,6 @@ export class Store {
     if (isNew && this.gen !== -1) {
       for (const [, block] of this.blocks()) block.stale = true;
       this.dimmed = true;
-      this.tails.clear();
       this.recent.clear();
       this.dirtyRanges = [];
     }
@@ -58,6 +57,7 @@ export class Store {
     this.rev = market.rev;
     this.extent(market);
     this.edgeStale();
+    if (this.l1) this.l1 = { ...this.l1, held: true };
   }
 
   extent({ first, last }) {
@@ -91,7 +91,10 @@ export class Store {
     this.gaps = [...this.gaps.filter((held) => !isInside(held)), gap].slice(-GAPS_MAX);
   }
 
-  /** The newest block of each rung (or of one) may lack rows: ask it again when it is shown. */
+  /**
+   * The newest block of each rung (or of one) may lack rows: ask it again when it is shown. Forming
+   * bars are only held from here on: shown, replaced by the first row that comes, never patched in.
+   */
   edgeStale(rung = 0) {
     const newest = new Map();
     for (const [, block] of this.blocks()) {
@@ -101,7 +104,7 @@ export class Store {
     }
     for (const block of newest.values()) block.stale = true;
     if (rung) this.tails.delete(rung);
-    else this.tails.clear();
+    else for (const [own, tail] of this.tails) this.tails.set(own, { ...tail, held: true });
     for (const key of this.absent) {
       if (!rung || key.startsWith(`${this.id}:${rung}:`)) this.absent.delete(key);
     }
@@ -121,8 +124,15 @@ export class Store {
     this.count(block);
     this.cache.put(this.keyOf(block.rung, block.k), block);
     this.dimmed = false;
+    if (block.n) this.dropHeld(block);
     if (!block.complete && block.n) this.mergeEdge(block);
     return true;
+  }
+
+  /** A held bar that a new block goes beyond would hide rows of it. */
+  dropHeld(block) {
+    const tail = this.tails.get(block.rung);
+    if (tail?.held && block.t[block.n - 1] >= tail.t) this.tails.delete(block.rung);
   }
 
   count(block) {
@@ -165,7 +175,7 @@ export class Store {
     recent.push(row);
     if (recent.length > RECENT_ROWS_MAX) recent.shift();
     this.recent.set(row.rung, recent);
-    if (!tail) {
+    if (!tail || tail.held) {
       this.tails.set(row.rung, row);
       return true;
     }

@@ -85,6 +85,35 @@ def test_another_generation_keeps_the_rows_dimmed_and_asks_for_all(run):
     assert run(script) == [3, True, [1000], False]
 
 
+def renewed(script):
+    """Rows 0 to 3 of generation 7, the last one forming, then the market of generation 8."""
+    return (
+        "store.addBlock(block(3, 10)); store.addTail(tail(row(3, 900)));"
+        " store.setMarket({ gen: 8, rev: 1, first: {'60': t0}, last: {'60': t0 + 600} });"
+        f" const next = (...rows) => ({{ ...tail(...rows), gen: 8 }}); {script}"
+    )
+
+
+def test_another_generation_holds_the_last_bar_and_price_until_a_row_comes(run):
+    script = renewed(
+        "const held = [store.tail(60).c, store.tail(60).held, store.l1.last, store.l1.held];"
+        " store.addTail(next(row(3, 2))); return [held, store.tail(60).c, store.l1.held];"
+    )
+    assert run(script) == [[900, True, 1, True], 2, None]
+
+
+def test_a_held_bar_is_replaced_by_an_older_row_and_never_patched_in(run):
+    script = renewed("store.addTail(next(row(5, 2))); return closes();")
+    assert run(script) == [10, 10, 10, 2]
+    script = renewed("store.addTail(next(row(1, 2))); return closes();")
+    assert run(script) == [10, 2]
+
+
+def test_a_new_block_goes_beyond_a_held_bar(run):
+    script = renewed("store.addBlock(block(6, 3, { gen: 8 })); return closes();")
+    assert run(script) == [3] * 6
+
+
 def test_a_block_without_rows_is_not_asked_twice(run):
     script = "store.absent.add(store.keyOf(60, k)); return store.missing(60, k - 1, k + 1, []);"
     assert run(script) == []
