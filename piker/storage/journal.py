@@ -75,6 +75,7 @@ __all__ = [
     "Report",
     "UnknownFormat",
     "open_journal",
+    "read_records",
     "verify",
 ]
 
@@ -387,14 +388,31 @@ def verify(folder: Path | Disk) -> Report:
       UnknownFormat: another version wrote it.
       ConfigError: the folder cannot be read, or holds the journals of two accounts.
     """
+    return _read_all(folder, lambda: lambda _record: None)
+
+
+def read_records(folder: Path | Disk) -> tuple[list[Record], Report]:
+    """Return the records of a journal, also of one that is being written; as `verify`, blocks."""
+    records: list[Record] = []
+
+    def begin() -> Callable[[Record], None]:
+        records.clear()
+        return records.append
+
+    report = _read_all(folder, begin)
+    return records, report
+
+
+def _read_all(folder: Path | Disk, begin: Callable[[], Callable[[Record], None]]) -> Report:
+    """Give each record to what `begin` returned; it is called again when reading starts anew."""
     disk: Disk = FolderDisk(folder) if isinstance(folder, Path) else folder
     for _ in range(_VERIFY_TRIES_MAX):
         # The mark is read first: what a living writer adds meanwhile can only be more.
-        scanner = Scanner(read_mark(disk))
+        scanner, take = Scanner(read_mark(disk)), begin()
         try:
             for number in segment_numbers(disk, scanner.first_segment):
-                for _record in scanner.feed(number, disk.read(segment_name(number))):
-                    pass
+                for record in scanner.feed(number, disk.read(segment_name(number))):
+                    take(record)
             return scanner.finish()
         except FileNotFoundError:
             continue  # the writer has just released a segment

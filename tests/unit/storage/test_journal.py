@@ -26,6 +26,7 @@ from piker.storage.journal import (
     JournalLocked,
     UnknownFormat,
     open_journal,
+    read_records,
     verify,
 )
 from piker.storage.memory_disk import MemoryDisk
@@ -382,3 +383,11 @@ async def test_the_mark_is_durable_within_its_period(
         await trio.sleep(5)
         assert len(synced) == 1
         assert synced[0] - begun < 1
+
+
+async def test_records_are_read_while_they_are_written(disk: Disk) -> None:
+    async with open_journal(disk, ACCOUNT) as journal:
+        await fill(journal, 3)
+        records, report = read_records(disk)
+        assert payloads(records) == [payload(number) for number in range(3)]
+        assert report.account == ACCOUNT
