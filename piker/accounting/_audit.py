@@ -17,7 +17,7 @@ position. The same difference is booked once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -35,6 +35,7 @@ from piker.accounting._tables import (
 )
 
 FillKey = tuple[str, str]
+CLOCK_SKEW = timedelta(seconds=2)  # a venue's time may be that far ahead of the journal's
 COMPARED = ("size", "price", "cost", "cost_asset", "dt", "etype")
 
 
@@ -121,7 +122,7 @@ def take_out_unknown(
         return Outcome(imports=(*(record for _, record in unknown), *older))
     found: list[Difference] = []
     for name, record in unknown:
-        if since is None or record.dt >= since:
+        if since is None or record.dt >= since + CLOCK_SKEW:
             del tables.records[name]
             text = f"{record.market}, fill {record.tid}: the journal has no such fill"
             found += _book(tables, text, fields_of(record))

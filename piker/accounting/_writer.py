@@ -208,6 +208,8 @@ class LedgerWriter:
 
     def append(self, records: Sequence[Transaction]) -> Outcome:
         """Write the fills that the file lacks; they are durable when it returns."""
+        if not self._is_as_known():
+            self._forget()  # somebody has edited it
         self._ensure_known()
         lacking = [each for each in records if self._fills.get(fill_key(each)) != hash(says(each))]
         if not lacking:
@@ -305,6 +307,15 @@ class LedgerWriter:
     def _ensure_known(self) -> None:
         if not self._is_known:
             self._load()
+
+    def _is_as_known(self) -> bool:
+        """Whether the file ends where the next table would go."""
+        if not self._size:
+            return True
+        try:
+            return self._ledgers.size(self._name) == self._size
+        except FileNotFoundError:
+            return False
 
     def _load(self) -> None:
         """Read the file; cut off what a write left behind when it was cut short."""

@@ -54,6 +54,9 @@ class Disk(Protocol):
     def read(self, name: str) -> bytes:
         """Return the whole content of a file."""
 
+    def size(self, name: str) -> int:
+        """Return how many bytes a file has."""
+
     def create(self, name: str, size: int) -> File:
         """Make a new file of `size` zero bytes that have their place on the disk."""
 
@@ -135,6 +138,9 @@ class FolderDisk:
 
     def read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()
+
+    def size(self, name: str) -> int:
+        return (self._folder / name).stat().st_size
 
     def create(self, name: str, size: int) -> File:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -104,6 +104,9 @@ class MemoryDisk:
     def read(self, name: str) -> bytes:
         return bytes(self._content(name).seen)
 
+    def size(self, name: str) -> int:
+        return len(self._content(name).seen)
+
     def create(self, name: str, size: int) -> File:
         self.step("create", name)
         if name in self._files:

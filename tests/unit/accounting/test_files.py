@@ -311,6 +311,19 @@ def test_last_line_end_may_be_missing(writer: LedgerWriter, tmp_path: Path) -> N
     assert same(read(tmp_path), [one, two])
 
 
+def test_ledger_that_is_edited_while_it_is_held_is_read_again(
+    writer: LedgerWriter, tmp_path: Path
+) -> None:
+    one, two, three = fills(("1", "100"), ("1", "101"), ("1", "102"))
+    writer.append([one, two])
+    edit(tmp_path, lambda content: content.replace("\n\n", "\n# a remark\n\n"))
+    writer.append([three])
+    assert same(read(tmp_path), [one, two, three])
+    (tmp_path / "ledgers" / NAME).unlink()
+    writer.append([one, two, three])
+    assert same(read(tmp_path), [one, two, three])
+
+
 # ---- what differs from the journal
 
 
@@ -346,9 +359,10 @@ def test_fill_that_only_the_file_knows_is_in_no_position(
 def test_fill_of_before_the_journal_begins_is_left_alone(writer: LedgerWriter) -> None:
     records = fills(("1", "100"), ("1", "120"), ("1", "130"))
     writer.append(records)
-    outcome = writer.reconcile(records[2:], since=records[1].dt)
-    assert [each.tid for each in outcome.differences] == ["2"]
     assert writer.reconcile(records[2:], since=records[1].dt).differences == ()
+    outcome = writer.reconcile(records[2:], since=records[1].dt - timedelta(seconds=2))
+    assert [each.tid for each in outcome.differences] == ["2"]
+    assert writer.reconcile(records[2:], since=BEGIN).differences == ()
 
 
 def test_size_that_older_fills_do_not_add_up_to_is_booked_once(writer: LedgerWriter) -> None:
