@@ -14,6 +14,7 @@ import numpy as np
 
 from piker.ui import messages
 from piker.ui.messages import Answer
+from piker.ui.order_messages import OrderAnswer, merged_order
 from piker.ui.picture import Change, Picture
 
 
@@ -56,4 +57,6 @@ def merged_answer(waiting: Answer, answer: Answer) -> Answer | None:
         case messages.Dirty(), messages.Dirty() if waiting.chan == answer.chan:
             t0, t1 = min(waiting.t0, answer.t0), max(waiting.t1, answer.t1)
             return msgspec.structs.replace(answer, t0=t0, t1=t1)
+    if isinstance(waiting, OrderAnswer) and isinstance(answer, OrderAnswer):
+        return merged_order(waiting, answer)
     return None

@@ -20,7 +20,10 @@ from piker.model.market import unpack_fqme
 from piker.service.private import ensure_pikerd
 from piker.service.rpc import service_rows
 from piker.ui.messages import PROTO, Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
+from piker.ui.order_messages import OrderRequest
+from piker.ui.orders import OrderDesk, real_ems
 from piker.ui.picture import Picture
+from piker.ui.recent import Recent
 from piker.ui.search import BrokerSearch, loaded_hits, search_providers
 from piker.ui.session import Session
 from piker.ui.status import daemon_dots
@@ -61,8 +64,10 @@ class Desk:
         self._sessions: set[Session] = set()
         self._joined = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self.orders: OrderDesk | None = None  # there once the run is joined
         self._providers: dict[str, BrokerSearch] = {}
         self._step = "Starting pikerd…"
+        self._recent = Recent()
         self.dots: tuple[Daemon, ...] = tuple(daemon_dots([], self._brokers))
 
     @property
@@ -76,6 +81,7 @@ class Desk:
         """The run is joined: markets may be opened, in `nursery`."""
         self._nursery = nursery
         self._providers = {broker: BrokerSearch(broker, nursery) for broker in __brokers__}
+        self.orders = OrderDesk(real_ems(self._options.loglevel), nursery)
         self._joined.set()
         for broker in self._brokers:
             self.say(f"Starting datad.{broker}…")
@@ -101,6 +107,8 @@ class Desk:
                 log.warning("pikerd does not answer: %s", err)
             self.dots = tuple(daemon_dots(rows, self._brokers))
             self._tell_tree()
+            if self.orders:
+                self.orders.see_tree(any(d.name == "emsd" and d.state == "up" for d in self.dots))
             if rows is None and is_private:
                 await self._revive()
             await trio.sleep(TREE_S)
@@ -120,6 +128,7 @@ class Desk:
             secret=None,
             build="",
             charts=list(self._options.fqmes),
+            recent=self._recent.fqmes,
             prefs=msgspec.to_builtins(config.settings().ui),
             now=clock.now_s(),
             speed=clock.speed(),
@@ -134,16 +143,27 @@ class Desk:
     def leave(self, session: Session) -> None:
         """It has gone."""
         self._sessions.discard(session)
+        if self.orders:
+            self.orders.leave(session)
 
     def pick(self, request: Pick) -> None:
-        """A chosen market is opened by the page itself; it is only worth a line in the log."""
+        """A chosen market is opened by the page itself; here it is remembered as last used."""
         log.debug("picked market=%s", request.fqme)
+        self._recent.use(request.fqme)
+
+    def order(self, session: Session, request: OrderRequest) -> None:
+        """Do what a page asks of the order path; no channel is attached before the run is."""
+        if self.orders:
+            self.orders.ask(session, request, session.picture_of(request.chan))
 
     async def open_market(self, session: Session, request: Open) -> None:
         """Attach the market to the session's channel, or refuse it with the closest names."""
         await self._joined.wait()
         try:
-            session.attach(request.chan, await self.picture(request.fqme.lower()))
+            picture = await self.picture(request.fqme.lower())
+            session.attach(request.chan, picture)
+            assert self.orders is not None
+            self.orders.follow(session, request.chan, picture)
         except SymbolNotFound as err:
             text, closest = sentence(request.fqme, err), list(err.matches)
             refusal = Err("open", "unknown_market", text, request.chan, 0, closest)
@@ -207,8 +227,11 @@ class Desk:
         def on_trouble(text: str) -> None:
             self.say(text)
 
+        def gate(fqme: str) -> str:
+            return self.orders.gate(fqme) if self.orders else ""
+
         try:
-            await Source(fqme, lambda: self.dots, on_trouble).run(on_ready)
+            await Source(fqme, lambda: self.dots, on_trouble, gate).run(on_ready)
         except SymbolNotFound as err:
             entry.refusal = err
             entry.settled.set()

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from piker.ui.order_messages import OrderAnswer, OrderRequest
+
 PROTO: Final = 1
 WANT_MAX: Final = 64  # blocks of one `want`
 MESSAGE_MAX: Final = 16 * 1024  # bytes, page to actor
@@ -100,7 +102,9 @@ class NewCode(msgspec.Struct, tag_field="op", tag="code"):
     """Ask for a single-use code, for another window."""
 
 
-Request = Hello | Open | Close | Want | Live | Ack | Vis | Search | Pick | Ping | NewCode
+Request = (
+    Hello | Open | Close | Want | Live | Ack | Vis | Search | Pick | Ping | NewCode | OrderRequest
+)  # fmt: skip
 
 
 # ---- actor to page
@@ -117,6 +121,7 @@ class Welcome(msgspec.Struct, tag_field="op", tag="welcome"):
     now: float
     speed: float = 1.0  # market seconds that pass in a real one
     debug: bool = False
+    recent: list[str] = []  # last used markets, newest first
 
 
 class Gap(msgspec.Struct):
@@ -260,6 +265,7 @@ class Err(msgspec.Struct, tag_field="op", tag="err"):
     chan: int = 0
     id: int = 0
     closest: list[str] = []
+    oid: str = ""
 
 
 class Pong(msgspec.Struct, tag_field="op", tag="pong"):
@@ -278,6 +284,7 @@ class Code(msgspec.Struct, tag_field="op", tag="code"):
 
 Answer = (
     Welcome | Market | Done | Dirty | GapNote | Status | Load | Hits | Err | Pong | Code
+    | OrderAnswer
 )  # fmt: skip
 
 _decoder: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from piker.model.market import MktPair
 from piker.ui.frames import COMPLETE, HAS_GAP, LOADING, TICKS_MAX
 from piker.ui.ladder import BLOCK_ROWS, RUNGS, base_of
 from piker.ui.lod import Series, T
@@ -40,6 +41,7 @@ class Facts(msgspec.Struct, frozen=True):
     venue_name: str = ""  # of a local venue, else ''
     has_vlm: bool = True
     sessions: list[tuple[float, float]] = []
+    mkt: MktPair | None = None  # what orders need; None: nothing can be traded here
 
 
 class TailMoved(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from piker.log import get_logger
 from piker.ui import messages
 from piker.ui.door import CODE_LIFE_S, HEADERS, Door, refusal
 from piker.ui.messages import Code, Err, Hello, NewCode, Open, Pick, Search, Welcome
+from piker.ui.order_messages import OrderRequest
 from piker.ui.session import Session, SessionOver
 from piker.web.server import (
     Request,
@@ -73,6 +74,9 @@ class Answers(Protocol):
 
     def pick(self, request: Pick) -> None:
         """Remember what was chosen."""
+
+    def order(self, session: Session, request: OrderRequest) -> None:
+        """Do what the page asks of the order path; answered with messages."""
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -193,6 +197,8 @@ class PageServer:
                         nursery.start_soon(self._search, session, request, searching)
                     case Pick() as request:
                         self._desk.pick(request)
+                    case request if isinstance(request, OrderRequest):
+                        self._desk.order(session, request)
                     case NewCode():
                         url = self.address(is_printed=False)
                         session.send(Code(url.rpartition("=")[2], url))

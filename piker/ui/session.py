@@ -56,6 +56,16 @@ class Session:
         """Whether the page follows a market that is attached."""
         return any(channel.picture for channel in self._channels.values())
 
+    def picture_of(self, chan: int) -> Picture | None:
+        """Return the market of a channel; None when it is closed or not attached yet."""
+        channel = self._channels.get(chan)
+        return channel.picture if channel else None
+
+    def follows(self, chan: int, fqme: str) -> bool:
+        """Whether the channel shows this market."""
+        picture = self.picture_of(chan)
+        return picture is not None and picture.facts.fqme == fqme
+
     # ---- from the page
 
     def receive(self, message: str | bytes, now: float, clock_now: float) -> Request | None:

@@ -25,7 +25,7 @@ from piker.model.ticks import FEED_DOWN, QUOTE, TAKER_SELL, TRADE
 from piker.ui.lod import O, T, bars_to_columns
 from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
-from piker.ui.status import Latency, Pace, Progress, feed_status
+from piker.ui.status import Latency, Pace, Progress, feed_status, order_gate
 
 log = get_logger(__name__)
 
@@ -50,6 +50,7 @@ def facts_of(flume: Flume) -> Facts:
         size_tick=str(mkt.size_tick),
         venue_name=flume.venue,
         has_vlm=flume.has_vlm(),
+        mkt=mkt,
     )
 
 
@@ -67,10 +68,12 @@ class Source:
         fqme: str,
         dots: Callable[[], tuple[Daemon, ...]],
         on_trouble: Callable[[str], None],
+        gate: Callable[[str], str] = lambda fqme: "",
     ) -> None:
         self.fqme = fqme
         self._dots = dots
         self._on_trouble = on_trouble
+        self._gate = gate
         self.picture: Picture | None = None
         self._latency = Latency()
         self._pace = Pace()
@@ -252,6 +255,7 @@ class Source:
         picture.status = msgspec.structs.replace(
             status,
             latency_ms=self._latency.median_ms(trio.current_time()),
+            gate=order_gate(picture.facts.fqme, status.feed, self._gate(picture.facts.fqme)),
             local=picture.facts.venue_name,
             daemons=self._dots(),
             feed_info=self._feed_info(picture),

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, Final, Literal
 
+from piker import config
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
 from piker.ui.messages import Daemon, Load, Status
 from piker.ui.sessions import SlotMap
@@ -23,6 +24,10 @@ LATE_MIN_S: Final = 1.0
 LATENCY_WINDOW_S: Final = 2.0
 _PACE_MIN: Final = 8  # gaps before their median means anything
 _HOLLOW: Final = ("emsd", "brokerd")  # shown before they were ever started
+_SHOWN: Final = ("samplerd", "datad", "emsd", "paperboi", "brokerd")
+_SHUT: Final = {
+    "connecting": "connecting", "stale": "stale", "refused": "stale", "down": "stale",
+}  # fmt: skip
 
 Feed = Literal["connecting", "live", "late", "stale", "refused", "down", "closed"]
 _FEED_OF: Final[dict[int, Feed]] = {
@@ -113,6 +118,19 @@ def feed_status(
     )
 
 
+def order_gate(fqme: str, feed: Feed, desk: str) -> str | None:
+    """
+    Return why no order of a market passes, None when one may; `desk` is the order path's own word.
+
+    The page says it before anything is sent; it is the risk gate that refuses.
+    """
+    if desk:
+        return f"order gate closed: {desk}"
+    if feed not in _SHUT or not config.settings().clearing.stale_gate:
+        return None
+    return f"order gate closed: {fqme} is {_SHUT[feed]}"
+
+
 def daemon_dots(rows: Sequence[Mapping[str, Any]] | None, brokers: Sequence[str]) -> list[Daemon]:
     """
     Return a dot per daemon from the rows of `piker services`; None: no `pikerd` answers.
@@ -125,11 +143,15 @@ def daemon_dots(rows: Sequence[Mapping[str, Any]] | None, brokers: Sequence[str]
         lost = [Daemon(name, "degraded", "unknown: no pikerd") for name in wanted[1:]]
         return [Daemon("pikerd", "down", "pikerd does not answer"), *lost, *hollow]
     by_name = {str(row["name"]): row for row in rows}
-    found = [name for name in by_name if name.partition(".")[0] in (*_HOLLOW, "samplerd", "datad")]
-    names = list(dict.fromkeys([*wanted, *sorted(found)]))
+    found = [name for name in by_name if name.partition(".")[0] in _SHOWN]
+    names = list(dict.fromkeys([*wanted, *sorted(found, key=_order_of)]))
     dots = [_dot(name, by_name.get(name)) for name in names]
     kinds = {name.partition(".")[0] for name in names}
     return dots + [dot for dot in hollow if dot.name not in kinds]
+
+
+def _order_of(name: str) -> tuple[int, str]:
+    return _SHOWN.index(name.partition(".")[0]), name
 
 
 def _dot(name: str, row: Mapping[str, Any] | None) -> Daemon:

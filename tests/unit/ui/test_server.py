@@ -38,6 +38,9 @@ class Desk:
     def pick(self, request):
         pass
 
+    def order(self, session, request):
+        session.send(messages.Err("order", "gate", "no orders here", request.chan, request.id))
+
 
 async def ask(port, path="/", method="GET", host=None, **headers):
     """Return status, headers and body of one request."""

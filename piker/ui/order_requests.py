@@ -1,0 +1,125 @@
+"""
+What the page asks, as messages of the order path; refused here when it makes no sense at all.
+
+Pure. Limits, ticks and balances are judged by `emsd` alone, whoever asks; here only what a page
+cannot mean is refused, with the name of the field.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import replace
+
+from piker import clock
+from piker.clearing import Order, exact
+from piker.model.market import MktPair
+from piker.settings import Ui
+from piker.ui.order_lines import Line
+from piker.ui.order_messages import AmendAsked, Mode, OrderAsked
+
+CLIENT_REF = "chart"
+_OID = re.compile(r"[0-9a-f]{32}")
+
+
+def number_or_none(field: str, text: str) -> Decimal | None:
+    """
+    Return a decimal, None for ''.
+
+    Raises:
+      ValueError: not a number; names the field.
+    """
+    return exact(field, text) if text else None
+
+
+def new_order(asked: OrderAsked, mkt: MktPair, account: str, size: Decimal) -> Order:
+    """
+    Return the order that the page asks for; `size` is the allocator's, used where it gave none.
+
+    Raises:
+      ValueError: names the field that cannot be.
+    """
+    if not _OID.fullmatch(asked.oid):
+        raise ValueError(f"oid: was {asked.oid[:40]!r}, expected 32 hexadecimal digits")
+    is_alert = asked.action == "alert"
+    price = number_or_none("price", asked.price) or Decimal(0)
+    return Order(
+        action=asked.action,
+        exec_mode="live" if is_alert else asked.exec_mode,
+        oid=asked.oid,
+        symbol=mkt.fqme,
+        account=account,
+        price=price,
+        size=Decimal(0) if is_alert else number_or_none("size", asked.size) or size,
+        brokers=(mkt.broker,),
+        order_type=asked.order_type,
+        time_in_force=asked.tif,
+        expire_time_ns=round(asked.expire * clock.NS),
+        post_only=asked.post_only,
+        reduce_only=asked.reduce_only,
+        trigger_price=number_or_none("trigger_price", asked.trigger_price),
+        trail=asked.trail,
+        take_profit=number_or_none("take_profit", asked.take_profit),
+        stop_loss=number_or_none("stop_loss", asked.stop_loss),
+        parent=asked.parent,
+        client_ref=CLIENT_REF,
+    )
+
+
+def amended(line: Line, asked: AmendAsked) -> Order:
+    """
+    Return the order with the page's new values, based on the revision that the page saw.
+
+    A held order that is moved by its trigger has no price of its own: then the new price is the
+    trigger's.
+
+    Raises:
+      ValueError: names the field that cannot be.
+    """
+    before = line.asked
+    changes: dict[str, Any] = {}
+    for field in ("size", "take_profit", "stop_loss"):
+        if (value := number_or_none(field, getattr(asked, field))) is not None:
+            changes[field] = value
+    if (price := number_or_none("price", asked.price)) is not None:
+        moves_trigger = before.is_dark and before.trigger_price is not None
+        changes["trigger_price" if moves_trigger else "price"] = price
+    if not changes:
+        raise ValueError("amend: nothing was changed")
+    return replace(before, revision=asked.revision, **changes)
+
+
+def needs_confirm(ui: Ui, order: Order, mode: Mode, last: Decimal | None) -> bool:
+    """Whether `[ui] confirm` wants the trader to confirm this order; an alert never needs it."""
+    if order.is_alert:
+        return False
+    if ui.confirm == "live":
+        return mode == "live" and order.exec_mode == "live"
+    above = ui.confirm_above
+    if above is None:
+        return False
+    price = order.price or order.trigger_price or last
+    return price is None or price * order.size > above
+
+
+def why_not_flat(size: Decimal, account: str, fqme: str) -> str:
+    """Return why a position cannot be closed, '' when it can."""
+    return "" if size else f"{account} holds nothing of {fqme}"
+
+
+def closing_order(oid: str, mkt: MktPair, account: str, held: Decimal) -> Order:
+    """Return the market order that closes what is held."""
+    return Order(
+        action="sell" if held > 0 else "buy",
+        exec_mode="live",
+        oid=oid,
+        symbol=mkt.fqme,
+        account=account,
+        size=abs(held),
+        brokers=(mkt.broker,),
+        order_type="market",
+        reduce_only=True,
+        client_ref=CLIENT_REF,
+    )

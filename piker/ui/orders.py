@@ -1,0 +1,350 @@
+"""
+The bridge between the pages of a chart and the order path.
+
+Reading order: `OrderDesk.follow` (a page looks at a market), `OrderDesk.ask` (what it asks), then
+a small method for each request. The EMS client is opened once per market and mode, when a page
+turns the order side on, or by itself once `emsd` runs; the run's token stays in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from piker import clock, config
+from piker.accounting import Transaction
+from piker.errors import ConfigError, PikerError
+from piker.log import get_logger
+from piker.ui.messages import Err
+from piker.ui.order_lines import Line
+from piker.ui.order_link import OpenEms, OrderLink
+from piker.ui.order_market import PAPER, MarketOrders, Page, mode_of
+from piker.ui.order_messages import (
+    AllocAsked,
+    AmendAsked,
+    Arm,
+    CancelAll,
+    CancelAsked,
+    Count,
+    Flatten,
+    Kill,
+    Mode,
+    OrderAsked,
+    OrderRequest,
+    SizeAsked,
+    Trade,
+)
+from piker.ui.order_requests import amended, closing_order, needs_confirm, new_order
+from piker.ui.picture import Picture
+
+log = get_logger(__name__)
+
+FLAT_WITHIN_S: Final = 5.0  # for the exits of a position to be cancelled before it is closed
+
+Load = Callable[[str, str], Iterable[Transaction]]
+Switch = Callable[[], Awaitable[Any]]
+
+
+class Ems(msgspec.Struct, frozen=True):
+    """The calls of the order path that a chart needs; the tests have their own."""
+
+    open: OpenEms
+    stop_all: Switch
+    arm: Switch
+    read_ledger: Load  # blocks
+
+
+def real_ems(loglevel: str | None) -> Ems:
+    """Return the order path of the run."""
+    # loaded when first used: a chart that only looks needs none of it
+    from piker import accounting, clearing
+
+    def open_client(fqme: str, mode: Mode) -> Any:
+        return clearing.open_ems(fqme, mode=mode, loglevel=loglevel or "error")
+
+    def read_ledger(broker: str, account: str) -> Any:
+        return accounting.read_ledger(broker, account)
+
+    return Ems(open_client, lambda: clearing.stop_all(), lambda: clearing.arm(), read_ledger)
+
+
+class OrderDesk:
+    """The order sides of all markets of one chart process."""
+
+    def __init__(self, ems: Ems, nursery: trio.Nursery) -> None:
+        self._ems = ems
+        self._nursery = nursery
+        self._markets: dict[str, MarketOrders] = {}
+        self._links: dict[tuple[str, Mode], OrderLink] = {}
+        self._reading: set[tuple[str, str]] = set()
+        self._is_up = False
+
+    # ---- pages and the tree
+
+    def follow(self, page: Page, chan: int, picture: Picture) -> None:
+        """A page looks at a market: it is told what is known of its orders, and every change."""
+        mkt = picture.facts.mkt
+        if mkt is None:
+            return
+        market = self._markets.get(mkt.fqme)
+        if market is None:
+            market = MarketOrders(mkt, _accounts(mkt.broker), partial(_last_price, picture))
+            self._markets[mkt.fqme] = market
+            for account in market.accounts:
+                self._read_ledger(market, account)
+            if self._is_up:
+                self._turn_on(market, PAPER)
+        market.follow(page, chan)
+
+    def leave(self, page: Page) -> None:
+        """A page has gone."""
+        for market in self._markets.values():
+            market.leave(page)
+
+    def see_tree(self, is_up: bool) -> None:
+        """Once `emsd` runs every market is attached: somebody's orders may be there."""
+        if is_up and not self._is_up:
+            for market in self._markets.values():
+                self._turn_on(market, PAPER)
+        self._is_up = is_up
+
+    def gate(self, fqme: str) -> str:
+        """Return why the order path takes no order of a market, '' when it may."""
+        market = self._markets.get(fqme)
+        state = market.states["paper"] if market else None
+        if state is None or state.state == "off":
+            return ""
+        if state.killed:
+            return state.killed
+        return state.text if state.state in ("lost", "refused") or state.text else ""
+
+    # ---- what pages ask
+
+    def ask(self, page: Page, request: OrderRequest, picture: Picture | None) -> None:
+        """Do what a page asks; what cannot be is answered with a sentence."""
+        market = self._markets.get(picture.facts.fqme) if picture else None
+        try:
+            if market is None:
+                raise ValueError("this channel shows no market that can be traded")
+            self._do(market, page, request)
+        except _Refused as err:
+            self._refuse(page, request, str(err), err.code)
+        except (ValueError, PikerError) as err:
+            self._refuse(page, request, str(err))
+
+    def _do(self, market: MarketOrders, page: Page, request: OrderRequest) -> None:
+        match request:
+            case Trade():
+                self._turn_on(market, market.account_of(page, request.chan))
+            case OrderAsked():
+                self._enter(market, page, request)
+            case AmendAsked():
+                self._amend(market, request)
+            case CancelAsked():
+                self._ask_cancel(market, request.oid)
+            case CancelAll():
+                asked = [line.asked.oid for m in market.lines.values() for line in m.working()]
+                page.send(Count(request.id, request.chan, len(asked)))
+                for oid in asked:
+                    self._ask_cancel(market, oid)
+            case SizeAsked():
+                self._size(market, page, request)
+            case AllocAsked():
+                self._allocate(market, page, request)
+            case Flatten():
+                self._flatten(market, page, request)
+            case Kill() | Arm():
+                self._nursery.start_soon(self._switch, page, request)
+
+    @staticmethod
+    def _refuse(page: Page, request: OrderRequest, text: str, code: str = "bad_request") -> None:
+        op = str(request.__struct_config__.tag)
+        oid = str(getattr(request, "oid", ""))
+        page.send(Err(op, code, text, request.chan, request.id, oid=oid))
+
+    def _turn_on(self, market: MarketOrders, account: str) -> OrderLink:
+        mode = mode_of(account)
+        key = market.mkt.fqme, mode
+        link = self._links.get(key)
+        if link is None:
+            on_mismatch = partial(self._read_ledger, market)
+            link = self._links[key] = OrderLink(market, mode, self._ems.open, on_mismatch)
+        if not link.is_running:
+            link.is_running = True
+            self._nursery.start_soon(link.run)
+        return link
+
+    def _link(self, market: MarketOrders, mode: Mode) -> OrderLink:
+        """Return the link of a mode once orders may go through it."""
+        link = self._links.get((market.mkt.fqme, mode))
+        state = market.states[mode]
+        if link is None or state.state != "ready":
+            why = state.text or "the order desk is not connected yet"
+            raise _Refused(f"not sent: {why}", "gate")
+        return link
+
+    def _enter(self, market: MarketOrders, page: Page, asked: OrderAsked) -> None:
+        account = market.account_of(page, asked.chan)
+        mode = mode_of(account)
+        link = self._link(market, mode)
+        if any(lines.get(asked.oid) for lines in market.lines.values()):
+            raise ValueError("oid: is in use; one click is one order")
+        size = Decimal(0)
+        if not asked.size and asked.action != "alert":
+            size = self._allocated(market, account, asked)
+        order = new_order(asked, market.mkt, account, size)
+        last = market.last()
+        if not asked.confirmed and needs_confirm(config.settings().ui, order, mode, last):
+            raise _Refused("confirm this order with enter", "confirm")
+        market.enter(order, mode, (page, asked.chan), asked.id)
+        try:
+            link.ask(lambda client: client.send(order), order.oid)
+        except ValueError as err:
+            market.drop(order.oid, mode, str(err))
+
+    def _allocated(self, market: MarketOrders, account: str, asked: OrderAsked) -> Decimal:
+        text = asked.price or asked.trigger_price
+        price = Decimal(text) if text else market.last()
+        if price is None:
+            raise ValueError("size: was missing, and there is no price yet to work it out")
+        assert asked.action != "alert"
+        size, _ = market.sizer(account).size_at(asked.action, price, asked.steps)
+        if not size:
+            raise ValueError("size: the limit is used up; raise it in the order pane")
+        return size
+
+    def _amend(self, market: MarketOrders, asked: AmendAsked) -> None:
+        mode, line = _line(market, asked.oid)
+        if asked.revision != line.status.revision:
+            text = f"the order was changed meanwhile (revision {line.status.revision}); look again"
+            raise _Refused(text, "stale")
+        order = amended(line, asked)
+        ui, last = config.settings().ui, market.last()
+        if not asked.confirmed and needs_confirm(ui, order, mode, last):
+            raise _Refused("confirm this change with enter", "confirm")
+        self._link(market, mode).ask(lambda client: client.send(order))
+
+    def _ask_cancel(self, market: MarketOrders, oid: str) -> None:
+        """
+        Ask to cancel an order, whatever its mode.
+
+        Raises:
+          ValueError: there is no such order, or no way to the EMS now.
+        """
+        mode, _ = _line(market, oid)
+        self._link(market, mode).ask(lambda client: client.cancel(oid))
+
+    def _size(self, market: MarketOrders, page: Page, asked: SizeAsked) -> None:
+        account = market.account_of(page, asked.chan)
+        answer = market.sizer(account).size(asked)
+        if answer.size:
+            ui = config.settings().ui
+            order = closing_order("-", market.mkt, account, Decimal(answer.size))
+            price = Decimal(asked.price)
+            answer.confirm = needs_confirm(ui, order, mode_of(account), price)
+        page.send(answer)
+
+    def _allocate(self, market: MarketOrders, page: Page, asked: AllocAsked) -> None:
+        try:
+            market.change_alloc(page, asked.chan, asked)
+        except ValueError:
+            market.tell_alloc(page, asked.chan)
+            raise
+        account = market.account_of(page, asked.chan)
+        if mode_of(account) == "live":
+            self._turn_on(market, account)
+
+    # ---- what takes more than one message
+
+    def _flatten(self, market: MarketOrders, page: Page, asked: Flatten) -> None:
+        if not market.held(asked.account):
+            raise ValueError(f"{asked.account} holds nothing of {market.mkt.fqme}")
+        self._link(market, mode_of(asked.account))
+        self._nursery.start_soon(self._close_position, market, page, asked)
+
+    async def _close_position(self, market: MarketOrders, page: Page, asked: Flatten) -> None:
+        """Cancel every exit of a position, wait for their ends, then close what is left."""
+        mode = mode_of(asked.account)
+        try:
+            for oid in _exits(market, mode, asked.account):
+                self._ask_cancel(market, oid)
+            with trio.move_on_after(FLAT_WITHIN_S):
+                while _exits(market, mode, asked.account):
+                    await market.changed.wait()
+            if left := _exits(market, mode, asked.account):
+                raise ValueError(f"not closed: {len(left)} exits are not cancelled yet")
+            held = market.held(asked.account)
+            if not held:
+                raise ValueError("an exit was filled meanwhile: nothing is held")
+            order = closing_order(clock.new_id(), market.mkt, asked.account, held)
+            link = self._link(market, mode)
+            market.enter(order, mode, (page, asked.chan), asked.id)
+            link.ask(lambda client: client.send(order), order.oid)
+        except ValueError as err:
+            self._refuse(page, asked, str(err))
+
+    async def _switch(self, page: Page, asked: Kill | Arm) -> None:
+        try:
+            await (self._ems.stop_all() if isinstance(asked, Kill) else self._ems.arm())
+        except* PikerError as group:
+            self._refuse(page, asked, str(group.exceptions[0]))
+
+    # ---- ledgers
+
+    def _read_ledger(self, market: MarketOrders, account: str) -> None:
+        key = market.mkt.fqme, account
+        if key not in self._reading:
+            self._reading.add(key)
+            self._nursery.start_soon(self._take_ledger, market, account)
+
+    async def _take_ledger(self, market: MarketOrders, account: str) -> None:
+        try:
+            read = partial(self._ems.read_ledger, market.mkt.broker, account)
+            records = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+            market.take_ledger(account, records)
+        except ConfigError as err:
+            log.warning("ledger not read account=%s cause=%s", account, err)
+        finally:
+            self._reading.discard((market.mkt.fqme, account))
+
+
+class _Refused(ValueError):
+    """A request that is refused with a code of its own."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _line(market: MarketOrders, oid: str) -> tuple[Mode, Line]:
+    """Return an order that goes on, and its mode; refused when there is none."""
+    for mode, lines in market.lines.items():
+        if line := lines.get(oid):
+            return mode, line
+    raise _Refused("this order has ended", "unknown_order")
+
+
+def _exits(market: MarketOrders, mode: Mode, account: str) -> list[str]:
+    """Return the oids of the orders that would reduce what an account holds."""
+    held = market.held(account)
+    side = "sell" if held > 0 else "buy"
+    working = market.lines[mode].working(account)
+    return [line.asked.oid for line in working if line.asked.action == side]
+
+
+def _accounts(broker: str) -> list[str]:
+    """Return the accounts of a broker, in the order of `brokers.toml`."""
+    labels = config.broker_settings(broker).get("accounts") or {}
+    return [PAPER, *(f"{broker}.{label}" for label in labels)]
+
+
+def _last_price(picture: Picture) -> Decimal | None:
+    last = float(picture.l1[0])
+    if last != last or picture.facts.mkt is None:
+        return None
+    return picture.facts.mkt.quantize(str(last), "price")
