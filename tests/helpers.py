@@ -46,12 +46,15 @@ async def open_test_pikerd(
     conf_dir: Path | None = None,
     seconds: float = 60,
     root_modules: tuple[str, ...] = (),
+    backends: dict[str, str] | None = None,
+    faults: dict[str, Any] | None = None,
 ) -> AsyncIterator[tuple[str, int, Any, Services]]:
     """
     Boot a `pikerd` in this process; yields `(host, port, pikerd_portal, services)`.
 
     Its state folder is temporary unless `conf_dir` is given, and reaches its daemons through the
-    run's variables. The whole block must be over within `seconds`.
+    run's variables. `backends` has a test's module stand for a broker; `faults` arms fault points.
+    The whole block must be over within `seconds`.
     """
     host, port = reg_addr or ("127.0.0.1", free_port())
     with TemporaryDirectory(prefix="piker_test_") as temporary, trio.fail_after(seconds):
@@ -60,7 +63,11 @@ async def open_test_pikerd(
             (folder / "conf.toml").write_text(conf)
         async with open_pikerd(
             [(host, port)],
-            tractor_runtime_overrides={"piker_test_dir": str(folder)},
+            tractor_runtime_overrides={
+                "piker_test_dir": str(folder),
+                "backends": backends or {},
+                "faults": faults or {},
+            },
             venues=venues,
             clock=clock,
             root_modules=root_modules,

@@ -78,6 +78,7 @@ def test_the_service_modules_of_datad_are_the_seven_of_the_contract() -> None:
 
 def test_root_modules_hold_the_daemon_modules_so_that_spawning_resolves_in_the_root() -> None:
     assert "piker.data._daemon" in _actor_runtime._root_modules
+    assert "piker.brokers._daemon" in _actor_runtime._root_modules
     assert "piker.data._sampling" in _actor_runtime._root_modules
 
 

@@ -2,9 +2,9 @@
 Imports point one way: six tests hold the layers of the house where they are.
 
 Low to high: 0 words and records · 1 pure kernels · 2 bytes · 3 service · 4 brokers/<venue> ·
-5 data, tsp · 6 brokers/core, data · 9 ui, cli. `venues` stands beside `brokers` and shares only
-layers 0-2. The table is per module, the longest matching prefix decides. Every import statement
-counts, those inside functions too.
+5 data, tsp · 6 brokers/_daemon, core, data · 7 clearing · 9 ui, cli. `venues` stands beside
+`brokers` and shares only layers 0-2. The table is per module, the longest matching prefix
+decides. Every import statement counts, those inside functions too.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ LAYERS = {
     "piker.brokers": 4,
     "piker.data": 5,
     "piker.tsp": 5,
+    "piker.brokers._daemon": 6,
     "piker.brokers.core": 6,
     "piker.brokers.data": 6,
     "piker.ui": 9,
@@ -91,6 +92,7 @@ BESIDE = "piker.venues"  # imports layers 0-2 and itself only; only its own comm
 SHARED = {
     "piker.service._actor_runtime",
     "piker.service._tractor_shim",
+    "piker.brokers._daemon",
     "piker.data._daemon",
     "piker.data._feed_bus",
     "piker.data._sampling",

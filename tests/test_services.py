@@ -645,7 +645,8 @@ def assert_one_line(result: subprocess.CompletedProcess[bytes], expected: str) -
 def test_root_modules_resolve() -> None:
     for name in _actor_runtime._root_modules:
         importlib.import_module(name)
-    assert {"piker.data._daemon", "piker.data._sampling"} <= set(_actor_runtime._root_modules)
+    expected = {"piker.brokers._daemon", "piker.data._daemon", "piker.data._sampling"}
+    assert expected <= set(_actor_runtime._root_modules)
 
 
 async def test_any_call_into_a_disabled_module_is_refused_with_a_clear_error() -> None:
@@ -671,6 +672,7 @@ async def test_a_helper_imported_into_an_enabled_module_cannot_be_called() -> No
 # Every name that a process of the run can be asked to run, per kind; a new one is added here.
 CALLABLE = {
     "pikerd": {
+        "piker.brokers._daemon:spawn_brokerd",
         "piker.data._daemon:spawn_datad",
         "piker.data._sampling:spawn_samplerd",
         "piker.service._attach:attach",

@@ -1,7 +1,8 @@
 """
 Backends: one package or module per broker, reached by name only.
 
-A name, also one from the wire, is looked up in `__brokers__`; nothing is imported as given.
+A name, also one from the wire, is looked up in `__brokers__` and among the run's own backends
+(its variable `backends`, `{name: module}`); nothing is imported as given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from piker import config
 from piker.errors import BrokerError, DataThrottle, DataUnavailable, NoData, SymbolNotFound
 
 __all__ = [
@@ -36,18 +38,19 @@ def get_brokermod(brokername: str) -> ModuleType:
     Raises:
       ModuleNotFoundError: no backend has this name.
     """
-    if brokername not in __brokers__:
+    own: dict[str, str] = config.run_vars().get("backends") or {}
+    if brokername not in __brokers__ and brokername not in own:
         raise ModuleNotFoundError(
             f"brokers: no backend is named {brokername!r}, expected {' or '.join(__brokers__)}",
             name=f"{__name__}.{brokername}",
         )
-    mod = import_module(f"{__name__}.{brokername}")
+    mod = import_module(own.get(brokername, f"{__name__}.{brokername}"))
     mod.name = brokername  # type: ignore[attr-defined]
     return mod
 
 
 def iter_brokermods() -> Iterator[ModuleType]:
-    """Yield every backend module."""
+    """Yield every backend module that piker comes with."""
     for brokername in __brokers__:
         yield get_brokermod(brokername)
 

@@ -63,6 +63,7 @@ _root_modules = [
     "piker.service._actor_runtime",
     "piker.data._daemon",
     "piker.data._sampling",
+    "piker.brokers._daemon",
 ]
 
 

@@ -34,6 +34,7 @@ def run_facts() -> dict[str, Any]:
         "run_id": found.get("run_id"),
         "venues": dict(found.get("venues") or {}),
         "clock": found.get("clock"),
+        "backends": dict(found.get("backends") or {}),
         "faults": dict(found.get("faults") or {}),
     }
 

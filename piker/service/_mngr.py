@@ -181,6 +181,11 @@ def get_services() -> Services:
     return _services
 
 
+def has_services() -> bool:
+    """Whether this actor supervises daemons."""
+    return _services is not None
+
+
 def set_services(services: Services | None) -> None:
     """Make `services` this actor's one (None: it ended)."""
     global _services

@@ -17,7 +17,7 @@ from piker.errors import PikerError
 from piker.log import get_logger
 from piker.service._attach import open_supervised_row
 from piker.service._errors import translate_errors
-from piker.service._mngr import Services, set_services
+from piker.service._mngr import Services, has_services, set_services
 from piker.service._rows import daemon_row
 
 log = get_logger(__name__)
@@ -31,8 +31,9 @@ async def open_supervisor(nursery: trio.Nursery) -> AsyncIterator[Services]:
     """
     Let this actor supervise daemons for the length of the block; `ensure` starts them in it.
 
-    `nursery` must outlive the block. All daemons are gone after it.
+    `nursery` must outlive the block. All daemons are gone after it. An actor has one supervisor.
     """
+    assert not has_services(), "this actor supervises daemons already"
     services = Services(nursery)
     set_services(services)
     async with trio.open_nursery() as rows:
