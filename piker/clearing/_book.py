@@ -113,34 +113,46 @@ def _tell(dialog: Dialog, event: on.Event, out: Outputs, **words: Any) -> None:
 
 def _send(dialog: Dialog, event: on.Event, out: Outputs) -> None:
     """Ask for the request that is in flight, or for the entry."""
-    order = dialog.in_flight.order if dialog.in_flight else dialog.order
+    out.append(on.Send(order=brokerd_order(dialog, event.time_ns, in_force=False)))
+
+
+def _send_entry(dialog: Dialog, event: on.Event, out: Outputs) -> Dialog:
+    """Ask for the entry, and keep when that was."""
+    _send(dialog, event, out)
+    return replace(dialog, sent_ns=event.time_ns)
+
+
+def brokerd_order(dialog: Dialog, time_ns: int, *, in_force: bool) -> BrokerdOrder:
+    """
+    Return the order as a broker is asked for it at `time_ns`.
+
+    With `in_force` that is what the broker has, else the request that was given to it last.
+    """
+    change = None if in_force else dialog.in_flight
+    order = change.order if change else dialog.order
+    number = change.number if change else dialog.revision
     order = _fired(order) if dialog.is_fired else order
-    number = dialog.sent_number
-    out.append(
-        on.Send(
-            order=BrokerdOrder(
-                oid=dialog.oid,
-                account=order.account,
-                time_ns=event.time_ns,
-                symbol=_without_broker(order.symbol, dialog.broker),
-                price=order.price,
-                size=order.size,
-                action=order.action,
-                reqid=dialog.reqid,
-                number=number,
-                client_id=client_order_id(order.account, dialog.oid, number),
-                deadline_ns=event.time_ns + DEADLINE_NS,
-                order_type=order.order_type,
-                time_in_force=order.time_in_force,
-                post_only=order.post_only,
-                reduce_only=order.reduce_only,
-                trigger_price=order.trigger_price,
-                trail=order.trail,
-                expire_time_ns=order.expire_time_ns,
-                client_ref=order.client_ref,
-                cause_ns=order.cause_ns,
-            )
-        )
+    return BrokerdOrder(
+        oid=dialog.oid,
+        account=order.account,
+        time_ns=time_ns,
+        symbol=_without_broker(order.symbol, dialog.broker),
+        price=order.price,
+        size=order.size,
+        action=order.action,
+        reqid=dialog.reqid,
+        number=number,
+        client_id=client_order_id(order.account, dialog.oid, number),
+        deadline_ns=time_ns + DEADLINE_NS,
+        order_type=order.order_type,
+        time_in_force=order.time_in_force,
+        post_only=order.post_only,
+        reduce_only=order.reduce_only,
+        trigger_price=order.trigger_price,
+        trail=order.trail,
+        expire_time_ns=order.expire_time_ns,
+        client_ref=order.client_ref,
+        cause_ns=order.cause_ns,
     )
 
 
@@ -228,19 +240,20 @@ def _on_submit(dialog: Dialog, event: on.Submit, out: Outputs) -> Dialog:
         dialog = replace(dialog, state="dark_open", trigger_side=side, best=best)
         _arm(dialog, out)
     else:
-        dialog = replace(dialog, state="pending")
-        _send(dialog, event, out)
+        dialog = _send_entry(replace(dialog, state="pending"), event, out)
     _tell(dialog, event, out)
     return dialog
 
 
+def armed(dialog: Dialog) -> on.Arm:
+    """Return what the trigger book has to hold of a dialog."""
+    assert dialog.trigger_side, f"{dialog.oid} is held without a side"
+    return on.Arm(order=dialog.order, side=dialog.trigger_side, best=dialog.best)
+
+
 def _arm(dialog: Dialog, out: Outputs) -> None:
     """Ask for the order to be held; a leg that covers nothing yet is not."""
-    assert dialog.trigger_side, f"{dialog.oid} is held without a side"
-    if dialog.order.size or dialog.order.is_alert:
-        out.append(on.Arm(order=dialog.order, side=dialog.trigger_side, best=dialog.best))
-    else:
-        out.append(on.Disarm(oid=dialog.oid))
+    out.append(armed(dialog) if dialog.is_armed else on.Disarm(oid=dialog.oid))
 
 
 def _why_not(dialog: Dialog, order: Order) -> str:
@@ -322,18 +335,14 @@ def _on_triggered(dialog: Dialog, event: on.Triggered, out: Outputs) -> Dialog:
         dialog = replace(dialog, order=replace(dialog.order, cause_ns=event.cause_ns))
     dialog = replace(dialog, is_held_back=event.hold)
     _tell(dialog, event, out)
-    if not event.hold:
-        _send(dialog, event, out)
-    return dialog
+    return dialog if event.hold else _send_entry(dialog, event, out)
 
 
 def _on_released(dialog: Dialog, event: on.Released, out: Outputs) -> Dialog:
     if not dialog.is_held_back:
         out.append(_note(dialog, "was not held back"))
         return dialog
-    dialog = replace(dialog, is_held_back=False)
-    _send(dialog, event, out)
-    return dialog
+    return _send_entry(replace(dialog, is_held_back=False), event, out)
 
 
 def _on_resized(dialog: Dialog, event: on.Resized, out: Outputs) -> Dialog:

@@ -56,6 +56,7 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     gapped: bool = False
     filled: Decimal = Decimal(0)
     fills: tuple[BrokerdFill, ...] = ()
+    sent_ns: int = 0  # when the entry was given to the broker
     ended_ns: int = 0
     told_ns: int = 0  # when clients last heard of it
 
@@ -63,6 +64,11 @@ class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     def is_terminal(self) -> bool:
         """Whether the dialog has had its terminal status."""
         return self.state in TERMINAL
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether a held order can fire: the leg of a bracket only when it covers something."""
+        return bool(self.order.size) or self.order.is_alert
 
     @property
     def newest(self) -> int:

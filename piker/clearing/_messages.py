@@ -155,6 +155,11 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
         return self.action == "alert"
 
     @property
+    def has_legs(self) -> bool:
+        """Whether the order is an entry that is to have a take-profit or a stop."""
+        return self.take_profit is not None or self.stop_loss is not None
+
+    @property
     def is_dark(self) -> bool:
         """Whether `emsd` holds the order until its trigger is true."""
         return self.is_alert or self.exec_mode == "dark"
