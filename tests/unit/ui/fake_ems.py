@@ -54,13 +54,12 @@ class FakeEms:
         self.opened += 1
         send, receive = trio.open_memory_channel[Any](1000)
         self._streams.append(send)
-        dialogs = {
-            oid: status.to_dict() | {"fills": [f.to_dict() for f in self.fills.get(oid, [])]}
-            for oid, status in self.statuses.items()
-            if status.resp not in TERMINAL
-        }
         positions = {("binance", self.account): {self.fqme: self.position().to_dict()}}
-        yield self, receive, positions, [self.account], dialogs
+        yield self, receive, positions, [self.account], self.dialogs()
+
+    def dialogs(self) -> Any:
+        """Return what is open now, as a map that stays current."""
+        return _Dialogs(self)
 
     async def wait_state_change(self) -> None:
         await self._changed.wait()
@@ -199,3 +198,17 @@ class FakeEms:
 
 def _is_through(order: Order, price: Decimal) -> bool:
     return price <= order.price if order.action == "buy" else price >= order.price
+
+
+class _Dialogs:
+    """The open dialogs of the order path, by oid, with their fills."""
+
+    def __init__(self, path: FakeEms) -> None:
+        self._path = path
+
+    def values(self) -> list[dict[str, Any]]:
+        return [
+            status.to_dict() | {"fills": [f.to_dict() for f in self._path.fills.get(oid, [])]}
+            for oid, status in self._path.statuses.items()
+            if status.resp not in TERMINAL
+        ]

@@ -67,7 +67,9 @@ def test_every_request_names_its_op_first(kind):
     fields = msgspec.inspect.type_info(kind)
     assert fields.tag_field == "op"
     sample = {"chan": 1, "id": 1, "fqme": "a.b", "period": 60, "t0": 0, "t1": 1, "px": 1, "ks": [],
-              "rungs": [], "seq": 1, "hidden": True, "text": "", "t": 1, "v": 1}  # fmt: skip
+              "rungs": [], "seq": 1, "hidden": True, "text": "", "t": 1, "v": 1, "oid": "a",
+              "action": "buy", "exec_mode": "dark", "revision": 1, "side": "buy", "price": "1",
+              "account": "paper"}  # fmt: skip
     text = msgspec.json.encode({"op": fields.tag, **sample})
     assert isinstance(messages.parse_request(text), kind)
 
