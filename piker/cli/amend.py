@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from piker.clearing import open_ems, order_book
 from piker.cli.client import Rows
 from piker.cli.order_options import AsJson, Limit, Oid, Size, Stop, StopLoss, TakeProfit, Timeout
 from piker.cli.order_request import check_tick, positive
@@ -61,6 +60,8 @@ async def change(
     prefix: str, changes: dict[str, Decimal], revision: int | None, heard: Heard, timeout: float
 ) -> dict[str, Any]:
     """Send an amend, listen until it is in force or refused, return the order's row."""
+    from piker.clearing import open_ems, order_book
+
     known = find_oid(prefix, (await order_book()).dialogs)
     assert known.req is not None
     heard.order = known.req

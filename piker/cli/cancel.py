@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from piker.clearing import Status, open_ems, order_book
+from piker.clearing import Status
 from piker.cli.client import ANSWER_MAX_S, Rows, ask, check_fqmes
 from piker.cli.order_options import AsJson, Timeout
 from piker.cli.order_rows import OID_SHOWN, find_oid, order_row
@@ -21,7 +21,7 @@ def cancel(
     ctx: typer.Context,
     oids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OID]...", help="The orders' ids, or how they begin."),
+        typer.Argument(metavar="OID", help="The orders' ids, or how they begin."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All orders and alerts.")] = False,
     market: Annotated[str, typer.Option(metavar="FQME", help="With --all: of this market.")] = "",
@@ -43,6 +43,8 @@ def cancel(
     fqmes = check_fqmes([market]) if market else []
 
     async def work() -> Rows:
+        from piker.clearing import order_book
+
         dialogs = (await order_book()).dialogs
         wanted = (
             [find_oid(oid, dialogs) for oid in dict.fromkeys(oids)]
@@ -69,6 +71,8 @@ def has_ended(row: dict[str, Any]) -> bool:
 
 async def cancel_each(dialogs: Sequence[Status], timeout: float) -> list[Status]:
     """Cancel orders, market by market at once, and return the newest status of each."""
+    from piker.clearing import open_ems
+
     newest = {status.oid: status for status in dialogs}
 
     async def cancel_market(symbol: str, mode: Any, group: list[Status]) -> None:

@@ -31,7 +31,14 @@ from piker.errors import ConfigError, ServiceUnavailable
 BANNER = "This market is made up: a seeded simulation on this machine. No money moves."
 FQME = "btcusdt.spot.binance"
 SEED = 1
-NEXT = (f"quote {FQME}", "search eth", f"bars -n 5 {FQME}", f"mkt-info {FQME}", "services")
+NEXT = (
+    f"order buy {FQME} --notional 500 --market",
+    "positions",
+    f"quote {FQME}",
+    f"bars -n 5 {FQME}",
+    "search eth",
+    "services",
+)
 READY_MAX_S = 30.0  # how long one process may take to come up
 STOPPED_BY_S = {"chart": 0.8, "pikerd": 2.5, "venue": 2.8}  # after a Ctrl-C, which promises 3 s
 
@@ -232,13 +239,7 @@ def say_what_next(port: str, folder: Path) -> None:
         say(f"No display here: from your own machine run  ssh -L {port}:127.0.0.1:{port} THIS-HOST")
     program = shlex.join([shorter(Path(sys.executable).with_name("piker")), "-c", shorter(folder)])
     say("Try in another terminal:")
-    for rest in (
-        f"quote {FQME}",
-        "search eth",
-        f"bars -n 5 {FQME}",
-        f"mkt-info {FQME}",
-        "services",
-    ):
+    for rest in NEXT:
         say(f"  {program} {rest}")
     say("Ctrl-C ends everything.")
 

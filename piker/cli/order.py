@@ -10,7 +10,6 @@ import trio
 import typer
 
 from piker import clock
-from piker.clearing import open_ems
 from piker.cli.client import Rows, check_fqmes
 from piker.cli.order_options import (
     Account,
@@ -145,6 +144,8 @@ async def rehearse(wish: Wish) -> dict[str, Any]:
 
 async def place(wish: Wish, heard: Heard, waits_for_end: bool, timeout: float) -> dict[str, Any]:
     """Send the order of a wish, listen until enough is known, return its row."""
+    from piker.clearing import open_ems
+
     needs_last = wish.size is None and wish.limit is None and wish.stop is None
     last = await last_price(wish.fqme) if needs_last else None
     async with open_ems(wish.fqme, wish.mode) as (client, trades, _, accounts, _):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from piker.clearing import OrdersView, Status, open_ems, order_book
+from piker.clearing import Status
 from piker.cli.client import Rows, ask, check_fqmes
 from piker.cli.order_options import AsJson
 from piker.cli.order_request import CLIENT_REF, check_tick, misuse, positive
@@ -18,9 +18,7 @@ from piker.cli.order_watch import judge, listen, print_orders, run_order
 from piker.errors import PikerError
 
 ALERT_WAIT_S = 10.0
-Markets = Annotated[
-    list[str] | None, typer.Argument(metavar="[FQME]...", help="Only these markets.")
-]
+Markets = Annotated[list[str] | None, typer.Argument(metavar="FQME", help="Only these markets.")]
 
 
 def orders(
@@ -51,6 +49,8 @@ def print_open(
     said: list[str] = []
 
     async def work() -> Rows:
+        from piker.clearing import order_book
+
         view = await order_book()
         said.extend(remarks(view))
         return [
@@ -70,7 +70,7 @@ def print_open(
     print_orders(rows, as_json)
 
 
-def remarks(view: OrdersView) -> list[str]:
+def remarks(view: Any) -> list[str]:
     """Return a sentence for each account that is stopped, or takes no new risk."""
     out = []
     for journal in view.journals:
@@ -99,6 +99,8 @@ def positions(
     wanted = check_fqmes(fqmes or [])
 
     async def work() -> Rows:
+        from piker.clearing import order_book
+
         view = await order_book()
         held = [
             (account, position)
@@ -140,8 +142,8 @@ async def last_quotes(fqmes: list[str]) -> dict[str, Any]:
 
 def alerts(
     ctx: typer.Context,
-    fqme: Annotated[str, typer.Argument(metavar="[FQME", help="Set an alert here …")] = "",
-    price: Annotated[str, typer.Argument(metavar="PRICE]", help="… at this price.")] = "",
+    fqme: Annotated[str, typer.Argument(metavar="FQME", help="Set an alert here …")] = "",
+    price: Annotated[str, typer.Argument(metavar="PRICE", help="… at this price.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """
@@ -162,6 +164,8 @@ def alerts(
     heard = Heard()
 
     async def work() -> Rows:
+        from piker.clearing import open_ems
+
         async with open_ems(address) as (client, trades, _, _, _):
             check_tick("price", level, client.mkt.price_tick)
             heard.order = client.order("alert", level, 0, exec_mode="dark", client_ref=CLIENT_REF)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from piker.clearing import reset_paper
 from piker.cli.client import Rows, ask, check_brokers
 from piker.cli.order_options import AsJson
 from piker.cli.order_request import positive
@@ -24,9 +23,12 @@ def paper() -> None:
 @app.command()
 def reset(
     ctx: typer.Context,
-    broker: Annotated[str, typer.Argument(help="Whose paper account, e.g. binance.")],
+    broker: Annotated[
+        str, typer.Argument(metavar="BROKER", help="Whose paper account, e.g. binance.")
+    ],
     balance: Annotated[
-        str | None, typer.Option(help="Start balance of each quote asset ([paper] start_balance).")
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Start balance of each quote asset (conf.toml)."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -49,6 +51,8 @@ def reset(
         typer.confirm(f"Start the paper account of {broker} over?", abort=True)
 
     async def work() -> Rows:
+        from piker.clearing import reset_paper
+
         return [{"broker": broker, **await reset_paper(broker, str(amount or ""))}]
 
     print_rows(ask(ctx, work, [broker], f"resetting {broker}.paper"), as_json)

@@ -17,9 +17,10 @@ import trio
 import typer
 
 from piker import config
+from piker.brokers import __brokers__
 from piker.cli.ports import free_port
 from piker.clock import ClockSpec, parse_spec
-from piker.errors import ConfigError
+from piker.errors import ConfigError, PikerError
 from piker.log import get_logger
 from piker.service import Services, open_pikerd
 from piker.service.rpc import Address, probe
@@ -142,9 +143,31 @@ async def serve(
                 log.warning("%s runs on the LOCAL venue %s (%s)", broker, found.url, found.name)
         async with trio.open_nursery() as nursery:
             await nursery.start(wait_signal, services)
+            nursery.start_soon(look_after_orders)
             await services.stop_requested.wait()
             nursery.cancel_scope.cancel()
+        if held := services.held_orders:
+            log.warning("held and not watched until the next start: %d orders and alerts", held)
         log.info("pikerd stops")
+
+
+async def look_after_orders() -> None:
+    """Start the order daemon when an earlier run has left a journal: what is held is armed."""
+    if not any_journal():
+        return
+    from piker.clearing import spawn_emsd
+
+    try:
+        await spawn_emsd()
+    except PikerError as err:
+        log.error("what is held is not watched: %s", err)
+
+
+def any_journal() -> bool:
+    """Whether orders were ever journalled on a venue of this run."""
+    brokers = [*__brokers__, *(config.run_vars().get("backends") or {})]
+    folders = {config.broker_dir(broker) / "journal" for broker in brokers}
+    return any(path.is_dir() for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
 async def wait_signal(

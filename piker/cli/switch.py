@@ -6,14 +6,12 @@ from typing import Annotated
 
 import typer
 
-from piker.clearing import arm as arm_accounts
-from piker.clearing import stop_all
 from piker.cli.client import Rows, ask
 from piker.cli.order_options import AsJson
 from piker.cli.table import print_rows
 
 Account = Annotated[
-    str, typer.Argument(metavar="[ACCOUNT]", help="binance.paper, binance.main; all without it.")
+    str, typer.Argument(metavar="ACCOUNT", help="binance.paper, binance.main; all without it.")
 ]
 
 
@@ -33,6 +31,8 @@ def kill(
     """
 
     async def work() -> Rows:
+        from piker.clearing import stop_all
+
         rows: Rows = await stop_all(account, reason)
         return rows
 
@@ -53,6 +53,8 @@ def arm(ctx: typer.Context, account: Account = "", as_json: AsJson = False) -> N
     """
 
     async def work() -> Rows:
+        from piker.clearing import arm as arm_accounts
+
         rows: Rows = await arm_accounts(account)
         return rows
 
