@@ -677,6 +677,7 @@ CALLABLE = {
         "piker.data._sampling:spawn_samplerd",
         "piker.service._attach:attach",
         "piker.service._attach:describe_run",
+        "piker.service._attach:describe_use",
         "piker.service._attach:service_table",
     },
     "samplerd": {

@@ -155,7 +155,7 @@ async def look_after_orders() -> None:
     """Start the order daemon when an earlier run has left a journal: what is held is armed."""
     if not any_journal():
         return
-    from piker.clearing import spawn_emsd
+    from piker.service import spawn_emsd
 
     try:
         await spawn_emsd()

@@ -46,6 +46,8 @@ _HOMES = {
     "spawn_brokerd": "piker.brokers._daemon",
     "maybe_spawn_brokerd": "piker.brokers._daemon",
     "open_adhoc_brokerd": "piker.brokers._daemon",
+    "spawn_emsd": "piker.clearing._ems",
+    "maybe_open_emsd": "piker.clearing._ems",
     "spawn_samplerd": "piker.data._sampling",
     "maybe_open_samplerd": "piker.data._sampling",
     "open_samplerd": "piker.data._sampling",

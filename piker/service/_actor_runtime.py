@@ -231,19 +231,28 @@ async def _open_services() -> AsyncIterator[Services]:
 
 
 async def _end_when_unused(services: Services) -> None:
-    """Ask a private `pikerd` to stop once its last client has left, or none ever came."""
+    """
+    Ask a private `pikerd` to stop once its last client has left, or none ever came.
+
+    It stays while orders or alerts are held: nobody else would look after them.
+    """
+    said = False
     with trio.move_on_after(PRIVATE_FIRST_S):
-        while not services.has_clients:
+        while not services.clients:
             await services.attached_changed.wait()
     while True:
-        while services.has_clients:
+        while services.clients:
             await services.attached_changed.wait()
         changed = services.attached_changed
         with trio.move_on_after(PRIVATE_IDLE_S):
             await changed.wait()
             continue
-        services.stop_requested.set()
-        return
+        if services.held_orders == 0:
+            services.stop_requested.set()
+            return
+        if not said:
+            log.info("no client is left; this run stays for what it holds")
+            said = True
 
 
 @asynccontextmanager

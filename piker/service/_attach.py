@@ -46,6 +46,13 @@ async def describe_run() -> dict[str, Any]:
 
 
 @endpoint(only=("pikerd",))
+async def describe_use() -> dict[str, Any]:
+    """Return how many clients are attached, and how many orders are held (None: not known now)."""
+    services = get_services()
+    return {"clients": services.clients, "held": services.held_orders}
+
+
+@endpoint(only=("pikerd",))
 async def service_table() -> list[dict[str, Any]]:
     """Return the rows that `piker services` shows."""
     return get_services().table()

@@ -25,6 +25,7 @@ from piker.service._units import DaemonSpec, Unit, last_line
 log = get_logger(__name__)
 
 ENSURE_S = 10.0
+ORDER_DAEMON = "emsd"  # the one that may hold orders while no client is attached
 STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
 
 
@@ -51,6 +52,7 @@ class Services:
         self.unit_added = trio.Event()
         self.attached_changed = trio.Event()
         self.stop_requested = trio.Event()
+        self._held = 0  # what `held_orders` knew last
         self.started_ns = clock.monotonic_ns()
 
     async def ensure(self, spec: DaemonSpec) -> list[Any]:
@@ -111,9 +113,9 @@ class Services:
     # ---- attached clients ----
 
     @property
-    def has_clients(self) -> bool:
-        """Whether anybody is attached who is no daemon of the run."""
-        return any(not one.is_supervised for one in self.attached.values())
+    def clients(self) -> int:
+        """Return how many are attached that are no daemons of the run."""
+        return sum(not one.is_supervised for one in self.attached.values())
 
     def attach(self, client: Attached) -> int:
         """Add a client; returns the key for `detach`."""
@@ -130,6 +132,20 @@ class Services:
     def _announce(self) -> None:
         self.attached_changed.set()
         self.attached_changed = trio.Event()
+
+    # ---- what must go on without clients ----
+
+    @property
+    def held_orders(self) -> int | None:
+        """Return how many orders and alerts are held for clients; None while nobody can say."""
+        unit = self.service_tasks.get(ORDER_DAEMON)
+        if unit is None:
+            return 0
+        stats = unit.reported.get("stats") or {}
+        if not unit.is_up or not stats or not stats.get("recovered", True):
+            return self._held if unit.state == "degraded" else None
+        self._held = int(stats.get("held", 0))
+        return self._held
 
     # ---- what `piker services` shows ----
 

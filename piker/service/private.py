@@ -2,30 +2,37 @@
 A private `pikerd`: started for a client when none runs, gone 2 s after its last client.
 
 It is a process and a session of its own, with no lifeline to the client: a ^C at the client's
-terminal does not reach it. What it prints goes to its log file.
+terminal does not reach it. What it prints goes to its log file. It stays while it holds orders;
+`leave_private_run` is how a client says so to whoever pressed ^C.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
 from piker import config
 from piker.clock import ClockSpec
-from piker.errors import ConfigError, ServiceUnavailable
+from piker.errors import ConfigError, PikerError, ServiceUnavailable
 from piker.log import file_name
-from piker.service._client import check_venues, find_run
+from piker.service._attach import describe_use
+from piker.service._client import QUERY_NAME, check_venues, find_run, open_piker_runtime
+from piker.service._errors import translate_errors
 from piker.service._lifeline import PARENT_ENV, ROOT_ENV
-from piker.service._registry import Address, probe
-from piker.service._run_file import is_held, read_run
+from piker.service._registry import Address, connect, probe
+from piker.service._run_file import is_alive, is_held, read_run
 
 START_S = 15.0
 POLL_S = 0.01
+ASK_S = 2.0  # for the table of a run that is being left
+SECOND_S = 3.0
 _COMMAND = "from piker._entry import pikerd; pikerd()"
 
 
@@ -98,6 +105,51 @@ async def ensure_pikerd(
         process.terminate()
     why = _last_line(config.config_dir() / "logs" / file_name("pikerd.out"))
     raise ServiceUnavailable(f"pikerd does not start: {why or f'no answer in {START_S:g} s'}")
+
+
+async def leave_private_run(announce: Callable[[str], None]) -> None:
+    """
+    Say what a private run goes on holding; a ^C within `SECOND_S` ends that run too.
+
+    For a client that was told to end, outside of its runtime. Says nothing, and takes no time,
+    when nothing is held, another client is there, or the run is no private one.
+    """
+    run = read_run(config.run_dir())
+    if run is None or not run.private:
+        return
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        use = await _ask_use(run.address)
+        if use["clients"] or use["held"] == 0:
+            return
+        announce(
+            f"{_stays(use['held'])} armed: pikerd (pid {run.pid}) watches on."
+            f" Ctrl-C within {SECOND_S:g} s ends it too."
+        )
+        with trio.move_on_after(SECOND_S):
+            async for _ in signals:
+                if is_alive(run):
+                    os.kill(run.pid, signal.SIGTERM)
+                announce(
+                    "Stopped: nothing is watched until the next start, which says for how long."
+                )
+                return
+
+
+async def _ask_use(addr: Address) -> dict[str, int | None]:
+    """Return how many clients a run has and how many orders it holds; none when it is gone."""
+    try:
+        with trio.fail_after(ASK_S), translate_errors("pikerd"):
+            async with open_piker_runtime(f"{QUERY_NAME}_{os.getpid()}", attach=False):
+                async with connect(addr) as pikerd:
+                    return dict(await pikerd.run(describe_use))
+    except (PikerError, trio.TooSlowError):
+        return {"clients": 0, "held": 0}
+
+
+def _stays(held: int | None) -> str:
+    if held is None:
+        return "what is held stays"
+    return "1 order or alert stays" if held == 1 else f"{held} orders and alerts stay"
 
 
 def _check(venues: dict[str, str] | None) -> None:

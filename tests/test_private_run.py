@@ -1,0 +1,178 @@
+"""
+A private run outlives its clients while it holds orders, and says so to whoever pressed Ctrl-C.
+
+`holder_kind` stands for emsd: it says how many orders it holds, no more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import holder_kind as kind
+import psutil
+import pytest
+import trio
+from helpers import TEST_CONF, free_port, open_test_pikerd
+
+from piker.cli.pikerd import any_journal
+from piker.service import open_piker_runtime
+from piker.service._actor_runtime import _end_when_unused
+from piker.service._registry import connect
+from piker.service._run_file import RunInfo, read_run
+
+KIND = ("holder_kind",)
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PRIVATE_FIRST_S", "PRIVATE_IDLE_S"):
+        monkeypatch.setattr(f"piker.service._actor_runtime.{name}", 0.3)
+
+
+async def test_a_private_run_stays_while_orders_are_held(short_waits: None) -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        addr = await kind.spawn_holder(2)
+        with trio.move_on_after(1.5) as staying:
+            await _end_when_unused(services)
+        assert staying.cancelled_caught, "it ended although two orders are held"
+        assert services.held_orders == 2
+        async with connect(addr) as emsd:
+            await emsd.run(kind.hold, held=0)
+        with trio.fail_after(3):
+            await _end_when_unused(services)
+        assert services.stop_requested.is_set()
+
+
+async def test_what_a_daemon_that_is_away_holds_is_not_forgotten() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        assert services.held_orders == 0
+        await kind.spawn_holder(2)
+        with trio.fail_after(3):
+            while services.held_orders != 2:
+                await trio.sleep(0.02)
+        unit = services.service_tasks["emsd"]
+        assert unit.pid is not None
+        os.kill(unit.pid, signal.SIGKILL)
+        with trio.fail_after(1):
+            while services.held_orders is not None:
+                await trio.sleep(0.001)
+        unit.state = "degraded"  # as after a storm of restarts
+        assert unit.is_up or services.held_orders == 2
+
+
+# ---- Ctrl-C at a client ----
+
+RUN = """
+import signal, sys, trio
+from pathlib import Path
+import holder_kind as kind
+from piker.service import open_pikerd
+async def main():
+    async with open_pikerd([("127.0.0.1", int(sys.argv[1]))], private=True,
+                           root_modules=["holder_kind"]) as services:
+        await kind.spawn_holder(int(sys.argv[2]))
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            Path(sys.argv[3]).touch()
+            async for _ in signals:
+                return
+trio.run(main)
+"""
+LEAVE = """
+import trio
+import piker.service._boot
+from piker.service.private import leave_private_run
+async def main():
+    await leave_private_run(lambda text: print(text, flush=True))
+    print("left", flush=True)
+trio.run(main)
+"""
+
+
+@contextmanager
+def started(folder: Path, code: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PIKER_CONFIG_DIR": str(folder)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@asynccontextmanager
+async def private_run(folder: Path, held: int) -> AsyncIterator[RunInfo]:
+    (folder / "conf.toml").write_text(TEST_CONF)
+    up = folder / f"up{held}"
+    with started(folder, RUN, str(free_port()), str(held), str(up)) as process:
+        with trio.fail_after(15):
+            while not up.exists():
+                assert process.poll() is None
+                await trio.sleep(0.02)
+        run = read_run(folder / "run")
+        assert run is not None
+        yield run
+
+
+async def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    with trio.fail_after(15):
+        return (await trio.to_thread.run_sync(process.stdout.readline)).rstrip("\n")
+
+
+def runs(run: RunInfo) -> bool:
+    return psutil.pid_exists(run.pid) and (psutil.Process(run.pid).status() != psutil.STATUS_ZOMBIE)
+
+
+async def test_ctrl_c_says_what_stays_armed_and_a_second_one_ends_it_too(tmp_path: Path) -> None:
+    async with private_run(tmp_path, 3) as run:
+        with started(tmp_path, LEAVE) as client:
+            said = await line(client)
+            assert said.startswith("3 orders and alerts stay armed: pikerd (pid ")
+            client.send_signal(signal.SIGINT)
+            assert (await line(client)).startswith("Stopped: nothing is watched until")
+            assert await line(client) == "left"
+            assert client.wait() == 0
+        with trio.fail_after(5):
+            while runs(run):
+                await trio.sleep(0.05)
+
+
+async def test_without_a_second_ctrl_c_the_run_stays(tmp_path: Path) -> None:
+    async with private_run(tmp_path, 1) as run:
+        with started(tmp_path, LEAVE) as client:
+            assert (await line(client)).startswith("1 order or alert stays armed")
+            assert await line(client) == "left"
+        assert runs(run)
+
+
+async def test_nothing_is_said_when_nothing_is_held_or_others_are_there(tmp_path: Path) -> None:
+    async with private_run(tmp_path, 0):
+        with started(tmp_path, LEAVE) as client:
+            assert await line(client) == "left"
+    async with private_run(tmp_path, 2) as run, open_piker_runtime("chart", [run.address]):
+        with started(tmp_path, LEAVE) as client:
+            assert await line(client) == "left"
+
+
+# ---- the next start ----
+
+
+def test_a_start_knows_by_its_journals_that_there_may_be_orders(
+    tmp_conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any_journal()
+    (tmp_conf / "venues" / "demo" / "journal" / "binance.paper").mkdir(parents=True)
+    assert not any_journal(), "another venue's orders are another run's"
+    (tmp_conf / "brokers.toml").write_text("[binance]\nvenue_url = 'http://127.0.0.1:1#demo'\n")
+    assert any_journal()
