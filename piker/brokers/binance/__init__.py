@@ -24,3 +24,6 @@ __all__ = [
 _datad_mods = ["api", "feed"]
 __enable_modules__ = ["api", "feed"]
 _search_conf = {"pause_period": 0.06}
+
+# Maker and taker fee of a new account, shares of the notional (binance.com/en/fee, read 2026-11).
+fee_rates = ("0.001", "0.001")
