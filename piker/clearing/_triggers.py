@@ -74,6 +74,17 @@ class _Held(msgspec.Struct):
     distance: Decimal
     is_percent: bool
 
+    def is_quiet(self, low: float, high: float) -> bool:
+        """Whether prices from `low` to `high` neither move nor cross the trigger of a trail."""
+        level = self.level(self.best)
+        if level is None or self.best is None:
+            return False
+        best, edge = float(self.best), float(level)
+        slack = abs(edge) * _SLACK
+        if self.side == ">=":
+            return low >= best and high < edge - slack
+        return high <= best and low > edge + slack
+
     def level(self, best: Decimal | None) -> Decimal | None:
         """Return the trigger's price when the best price is `best`; None: there is none yet."""
         fixed = trigger_of(self.order)
@@ -201,7 +212,7 @@ class DarkBook:
             return []
         watched = _watched(batch)
         bounds = self._bounds_of(fqme)
-        crossed: list[tuple[int, _Held]] = []
+        crossed: list[tuple[int, int, _Held]] = []
         for watch, prices in watched.items():
             bound = bounds.get(watch)
             if bound is None:
@@ -209,13 +220,15 @@ class DarkBook:
             low, high = np.fmin.reduce(prices), np.fmax.reduce(prices)
             if not (bound.trails or low <= bound.low or high >= bound.high):
                 continue
-            for held in market.values():
-                if held.order.action == watch:
+            for place, held in enumerate(market.values()):
+                if held.order.action == watch and not (
+                    held.distance and held.is_quiet(float(low), float(high))
+                ):
                     row = self._first_crossing(held, prices, mkt)
                     if row is not None:
-                        crossed.append((row, held))
-        crossed.sort(key=lambda one: one[0])
-        return [self._fire_at(held, row, batch, watched, mkt) for row, held in crossed]
+                        crossed.append((row, place, held))
+        crossed.sort(key=lambda one: one[:2])
+        return [self._fire_at(held, row, batch, watched, mkt) for row, _, held in crossed]
 
     # ---- one order
 
