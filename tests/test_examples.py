@@ -1,4 +1,4 @@
-"""Every file of docs/examples runs as a user would run it; the pages show no other code."""
+"""Every example and tutorial runs as a user would run it; the pages show no other code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import msgspec
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+EXAMPLES = sorted(
+    path for folder in ("examples", "tutorials") for path in (ROOT / "docs" / folder).glob("*.py")
+)
 PIKER = "from piker._entry import piker; piker()"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -76,6 +76,8 @@ def verify_journal(folder: Path, venue: str = "") -> Finding:
     state: State = "doubt" if texts else "sound"
     if not report.is_sound:
         state = "damaged"
+        if report.is_state_sound:
+            texts.append("the last snapshot is younger: what stands now is whole")
     if is_in_use:
         texts.append("being written")
     name = report.account or folder.name
