@@ -2,7 +2,8 @@
 The chart actor: serves the page, joins the run, opens the markets, ends on Ctrl-C.
 
 Reading order: `run_chart`, the order of starting; `desk` answers the pages. The page is served
-before the tree is up, so that a browser loads while the feed does.
+before the tree is up, so that a browser loads while the feed does; its address is told before
+that only for markets that were used before, since a slip of the hand gets a sentence and no page.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from piker import config
 from piker.errors import SymbolNotFound
 from piker.log import get_logger
 from piker.service import find_run, open_piker_runtime
-from piker.service.private import ensure_pikerd
+from piker.service.private import ensure_pikerd, leave_private_run
 from piker.ui.desk import Desk, Options, sentence
 from piker.ui.opener import offer_page
 from piker.ui.server import PageServer, open_page_server
@@ -27,6 +28,7 @@ from piker.ui.server import PageServer, open_page_server
 log = get_logger(__name__)
 
 FAREWELL_S: Final = 0.3  # a refusal reaches the page before the process ends
+VETTED_WITHIN_S: Final = 10.0  # for the venue to say whether the markets exist
 
 
 async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
@@ -43,14 +45,26 @@ async def run_chart(options: Options, announce: Callable[[str], None]) -> None:
         config.configured_venues()
     desk = Desk(options)
     is_debug = options.is_debug or options.snapshot is not None
+    stopped = trio.Event()
     async with open_page_server(desk, port=options.port, is_debug=is_debug) as edge:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope, stopped)
             if options.snapshot is None:
                 title = " ".join(options.fqmes) or "piker"
-                nursery.start_soon(offer_page, edge, title, options.opens_browser, announce)
+                nursery.start_soon(_offer, desk, edge, options, title, announce)
             await _serve_run(desk, edge, options, announce)
             nursery.cancel_scope.cancel()
+    if stopped.is_set():
+        await leave_private_run(announce)
+
+
+async def _offer(
+    desk: Desk, edge: PageServer, options: Options, title: str, announce: Callable[[str], None]
+) -> None:
+    """Bring the page before the trader once its markets are known not to be a slip of the hand."""
+    with trio.move_on_after(VETTED_WITHIN_S):
+        await desk.vetted.wait()
+    await offer_page(edge, title, options.opens_browser, announce)
 
 
 async def _serve_run(
@@ -82,6 +96,7 @@ async def _demand(desk: Desk, fqme: str) -> None:
     except SymbolNotFound as err:
         await trio.sleep(FAREWELL_S)
         raise SymbolNotFound(sentence(fqme, err), broker=err.broker) from None
+    desk.vet(fqme)
     if picture.facts.venue_name:
         log.info("market %s is of the LOCAL venue %s", fqme, picture.facts.venue_name)
 
@@ -95,7 +110,9 @@ def _is_private_run() -> bool:
     return bool(said.get("private"))
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
+async def _stop_on_signal(scope: trio.CancelScope, stopped: trio.Event) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
+        async for how in signals:
+            if how == signal.SIGINT:  # somebody is there to read what stays
+                stopped.set()
             scope.cancel()
