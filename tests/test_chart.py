@@ -329,6 +329,7 @@ def test_an_unknown_market_gets_the_closest_names(run):
     done = run.piker("chart", "--no-browser", "--venue", run.venue, "btcusdtt.spot.binance")
     said = one_line(done, 1)
     assert 'No market "btcusdtt.spot.binance"' in said
+    assert "http://" not in done.stdout
     assert FQME in said
 
 

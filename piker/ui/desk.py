@@ -68,12 +68,21 @@ class Desk:
         self._providers: dict[str, BrokerSearch] = {}
         self._step = "Starting pikerd…"
         self._recent = Recent()
+        self._unvetted = set(options.fqmes) - set(self._recent.fqmes)
+        self.vetted = trio.Event()  # the asked markets exist, or cannot be asked about now
+        self.vet()
         self.dots: tuple[Daemon, ...] = tuple(daemon_dots([], self._brokers))
 
     @property
     def _brokers(self) -> list[str]:
         fqmes = self._entries or dict.fromkeys(self._options.fqmes)
         return list(dict.fromkeys(unpack_fqme(fqme)[0] for fqme in fqmes))
+
+    def vet(self, *fqmes: str) -> None:
+        """Count markets that were asked for as existing; one that was used before counts so."""
+        self._unvetted.difference_update(fqmes)
+        if not self._unvetted:
+            self.vetted.set()
 
     # ---- the tree
 
@@ -225,6 +234,7 @@ class Desk:
             entry.settled.set()
 
         def on_trouble(text: str) -> None:
+            self.vetted.set()
             self.say(text)
 
         def gate(fqme: str) -> str:

@@ -54,6 +54,17 @@ class Line(msgspec.Struct):
         return self.state not in _ENDED
 
     @property
+    def stands_at_trigger(self) -> bool:
+        """Whether the line stands at the trigger: what waits for it has not fired."""
+        if self.in_force.trigger_price is None:
+            return False
+        return self.in_force.exec_mode != "dark" or self.state in ("sent", "dark_open")
+
+    def place(self, order: Order) -> Decimal | None:
+        """Return where the line of `order`, a version of this one, stands."""
+        return order.trigger_price if self.stands_at_trigger else order.price
+
+    @property
     def asked(self) -> Order:
         """The order as it was last asked to be."""
         return self.status.req or self.in_force
@@ -169,8 +180,9 @@ class Lines:
         """Return a line as the page reads it."""
         status, order, asked = line.status, line.in_force, line.asked
         is_amended = line.revision != status.revision and asked is not order
-        price, size = price_text(order.price), text_of(order.size)
-        asked_price, asked_size = price_text(asked.price), text_of(asked.size)
+        size, asked_size = text_of(order.size), text_of(asked.size)
+        asked_price = price_text(line.place(asked))
+        is_moved = asked_price != price_text(line.place(order))
         return OrderState(
             chan=0,
             oid=status.oid,
@@ -182,9 +194,9 @@ class Lines:
             resp=status.resp,
             gone=line.state in _ENDED or _is_over(status),
             revision=status.revision,
-            price=price,
+            price=price_text(order.price),
             size=size if not order.is_alert else "",
-            asked_price=asked_price if is_amended and asked_price != price else "",
+            asked_price=asked_price if is_amended and is_moved else "",
             asked_size=asked_size if is_amended and asked_size != size else "",
             filled=text_of(line.filled),
             avg=_average(line, order),

@@ -72,8 +72,8 @@ def amended(line: Line, asked: AmendAsked) -> Order:
     """
     Return the order with the page's new values, based on the revision that the page saw.
 
-    A held order that is moved by its trigger has no price of its own: then the new price is the
-    trigger's.
+    The new price is where the line was dragged to: of an order that waits for its trigger it is
+    the trigger's, and its own only when both were the same.
 
     Raises:
       ValueError: names the field that cannot be.
@@ -84,8 +84,10 @@ def amended(line: Line, asked: AmendAsked) -> Order:
         if (value := number_or_none(field, getattr(asked, field))) is not None:
             changes[field] = value
     if (price := number_or_none("price", asked.price)) is not None:
-        moves_trigger = before.is_dark and before.trigger_price is not None
-        changes["trigger_price" if moves_trigger else "price"] = price
+        if line.stands_at_trigger:
+            changes["trigger_price"] = price
+        if not line.stands_at_trigger or before.price == before.trigger_price:
+            changes["price"] = price
     if not changes:
         raise ValueError("amend: nothing was changed")
     return replace(before, revision=asked.revision, **changes)

@@ -225,6 +225,18 @@ async def test_an_amend_shows_old_and_new_until_it_is_in_force():
         assert (said["price"], said["asked_price"], said["revision"]) == ("101.00", "", 2)
 
 
+@pytest.mark.parametrize(("price", "moved"), [("95.00", "95.00"), ("98.00", "97.00")])
+async def test_a_line_at_its_trigger_is_moved_by_it(price, moved):
+    async with open_desk() as (_, _ems, new_page):
+        page = await ready(new_page)
+        trigger = {"order_type": "stop", "trigger_price": "98.00", "exec_mode": "dark"}
+        page.order(price=price, **trigger)
+        await page.until("ordst", state="dark_open")
+        page.ask("amend", oid=OID, revision=1, price="97.00")
+        said = await page.until("ordst", revision=2)
+        assert (said["trigger_price"], said["price"]) == ("97.00", moved)
+
+
 async def test_a_stale_amend_is_refused_before_it_is_sent():
     async with open_desk() as (_, _, new_page):
         page = await ready(new_page)

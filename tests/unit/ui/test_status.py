@@ -5,7 +5,7 @@ import pytest
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
 from piker.ui.messages import Daemon
 from piker.ui.sessions import SlotMap
-from piker.ui.status import Latency, Pace, Progress, daemon_dots, feed_status
+from piker.ui.status import Latency, Pace, Progress, daemon_dots, feed_status, order_gate
 
 ALWAYS = SlotMap()
 
@@ -122,3 +122,30 @@ def test_pace_is_the_median_gap_and_decides_what_is_late():
     event = {"state": FEED_LIVE, "expected_gap_s": 60.0}
     assert feed_status(event, 997.0, 1000.0, ALWAYS).feed == "live"
     assert feed_status(event, 997.0, 1000.0, ALWAYS, seen_gap_s=pace.gap_s).feed == "late"
+
+
+def test_order_daemons_are_shown_in_the_order_of_the_path():
+    rows = [row("pikerd"), row("paperboi.binance"), row("emsd"), row("datad.binance")]
+    dots = [(dot.name, dot.state) for dot in daemon_dots(rows, ["binance"])]
+    assert dots[-3:] == [("emsd", "up"), ("paperboi.binance", "up"), ("brokerd", "none")]
+
+
+@pytest.mark.parametrize(
+    ("feed", "desk", "says"),
+    [
+        ("live", "", None),
+        ("late", "", None),
+        ("closed", "", None),
+        ("stale", "", "order gate closed: a.binance is stale"),
+        ("down", "", "order gate closed: a.binance is stale"),
+        ("live", "stopped: piker arm", "order gate closed: stopped: piker arm"),
+    ],
+)
+def test_a_gate_that_refuses_orders_is_said(feed, desk, says):
+    assert order_gate("a.binance", feed, desk) == says
+
+
+def test_a_gate_that_was_switched_off_is_open(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIKER_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "conf.toml").write_text("[clearing]\nstale_gate = false\n")
+    assert order_gate("a.binance", "stale", "") is None
