@@ -58,6 +58,7 @@ class PaperBook:
         self._size_tick = size_tick
         self._slippage = slippage_ticks
         self._orders: dict[str, Resting] = {}
+        self._reducers: dict[str, Resting] = {}  # those that are reduce-only
         self._sides = {BUY: Side(BUY), SELL: Side(SELL)}
         # Triggers that fire at or below their price stand like buys, those above like sells.
         self._triggers = {BUY: Side(BUY), SELL: Side(SELL)}
@@ -87,9 +88,7 @@ class PaperBook:
 
     def restore(self, order: Resting, now_ns: int) -> None:
         """Let an order rest as it did in an earlier life, with nothing told; `resume` goes on."""
-        order.live_ns = now_ns
-        self._orders[order.key] = order
-        self._keep_expiry(order)
+        self._know(order, now_ns)
         if order.waits:
             self._watch(order)
         else:
@@ -258,9 +257,7 @@ class PaperBook:
         if reason:
             self._refuse(order.key, "entry", order.number, reason, now_ns)
             return
-        order.live_ns = now_ns
-        self._orders[order.key] = order
-        self._keep_expiry(order)
+        self._know(order, now_ns)
         self._out.append(Opened(key=order.key, time_ns=now_ns, number=order.number))
         if order.waits:
             self._watch(order)
@@ -421,12 +418,9 @@ class PaperBook:
         return max(0, min(size, -order.side * self.position))
 
     def _end_reducers(self, now_ns: int) -> None:
-        for order in tuple(self._orders.values()) if self._has_reducers() else ():
-            if order.reduce_only and not order.waits and not self._capped(order, order.size):
+        for order in tuple(self._reducers.values()) if self._reducers else ():
+            if not order.waits and not self._capped(order, order.size):
                 self._end(order, now_ns, self._no_position())
-
-    def _has_reducers(self) -> bool:
-        return any(order.reduce_only for order in self._orders.values())
 
     def _end(self, order: Resting, now_ns: int, reason: str) -> None:
         self._drop(order)
@@ -441,6 +435,13 @@ class PaperBook:
         )
 
     # ---- keeping
+
+    def _know(self, order: Resting, now_ns: int) -> None:
+        order.live_ns = now_ns
+        self._orders[order.key] = order
+        if order.reduce_only:
+            self._reducers[order.key] = order
+        self._keep_expiry(order)
 
     def _watch(self, order: Resting) -> None:
         """Let an order wait for its trigger."""
@@ -467,6 +468,7 @@ class PaperBook:
 
     def _drop(self, order: Resting) -> None:
         if self._orders.pop(order.key, None) is not None:
+            self._reducers.pop(order.key, None)
             self._take_out(order)
 
     def _flush(self) -> Sequence[Output]:

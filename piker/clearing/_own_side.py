@@ -63,8 +63,15 @@ class Side:
 
     def show_best(self, price: int, size: int, now_ns: int) -> None:
         """Take the market's best price of this side: nothing is displayed at better ones."""
-        for level in self.levels_to(price):
-            level.show(size if level.price == price else 0, now_ns)
+        at = self.sign * price
+        for key in self._keys:
+            if key > at:
+                return
+            level = self._levels[key]
+            if key == at:
+                level.show(size, now_ns)
+            elif level.shown or level.old or level.young:
+                level.show(0, now_ns)
 
     def show_levels(self, shown: Levels, best: int, now_ns: int) -> None:
         """Take displayed levels, best first; those at the quote `best` and better are past."""
