@@ -5,8 +5,8 @@ The journal is the truth for fills; a file is what was written of it, and may ha
 
 1. a fill that the file lacks is written;
 2. a fill that the file tells otherwise stands as the journal has it;
-3. a fill that only the file knows is taken out of the account, but for a file of an older piker:
-   those are to be made part of the journal first (`imports`);
+3. a fill that only the file knows is taken out of the account, but for a file of an older piker,
+   or beside a journal without any fill: those are to be made part of the journal (`imports`);
 4. a size that is not the sum of the fills, where older fills are no longer in the journal, is the
    journal's.
 
@@ -113,7 +113,7 @@ def take_out_unknown(
         for name, record in tables.records.items()
         if fill_key(record) not in journalled
     ]
-    if tables.is_legacy:
+    if tables.is_legacy or (not journalled and since is None):
         older = [
             each.record
             for each in tables.natives

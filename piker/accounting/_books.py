@@ -1,0 +1,372 @@
+"""
+The books of accounts on this machine: which there are, what they say, and bringing them up to date.
+
+Reading takes no lock: an account is its ledger file and what the journal has beyond it, so it is
+whole also while `emsd` writes. `sync_books` writes: it is `emsd`'s work while one runs, else it
+takes the journal's lock and the ledger's for the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from piker import clock, config
+from piker.accounting import _audit
+from piker.accounting._account import load_account
+from piker.accounting._account_text import Holding
+from piker.accounting._ledger import ZERO, Transaction, iter_by_dt
+from piker.accounting._position import fold, minimise
+from piker.accounting._tables import Normaliser, Tables
+from piker.accounting._views import Holdings, plain
+from piker.accounting.files import (
+    ledger_path,
+    open_ledger_writer,
+    read_tables,
+)
+from piker.errors import ConfigError, PikerError
+from piker.storage.disk import FolderDisk
+from piker.storage.journal import (
+    Journal,
+    JournalLocked,
+    Report,
+    open_journal,
+    read_records,
+)
+
+if TYPE_CHECKING:
+    from piker.clearing import JournalView
+
+IMPORT_FILLS_MAX = 500  # a record; one of the journal holds a limited number of bytes
+Tell = Callable[[str], None]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account: `home` is the folder that holds its broker's journals and ledgers."""
+
+    broker: str
+    account: str
+    home: Path
+    local: str = ""
+
+    @property
+    def name(self) -> str:
+        """The account as a person types it."""
+        return f"{self.broker}.{self.label}"
+
+    @property
+    def label(self) -> str:
+        """Its name within the broker's accounts."""
+        return self.account.removeprefix(f"{self.broker}.")
+
+    @property
+    def accounting(self) -> Path:
+        """The folder of its account file."""
+        return self.home / "accounting"
+
+    @property
+    def ledger(self) -> Path:
+        """Its ledger file."""
+        return ledger_path(self.broker, self.account, self.accounting / "ledgers")
+
+    @property
+    def journal(self) -> Path:
+        """Its journal's folder."""
+        return self.home / "journal" / self.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written for it."""
+        return self.ledger.exists() or self.journal.is_dir()
+
+
+class Books(msgspec.Struct, kw_only=True):
+    """What is known of one account, and which of it a file does not say yet."""
+
+    account: Account
+    holdings: Holdings
+    orders: tuple[Any, ...] = ()  # dialogs that the journal still knows
+    quotes: dict[str, str] = {}  # quote asset by fqme
+    warnings: tuple[str, ...] = ()
+    found: _audit.Outcome = _audit.Outcome()
+
+
+class Synced(msgspec.Struct, frozen=True):
+    """What bringing one account's files up to date came to."""
+
+    account: str
+    written: int = 0
+    is_changed: bool = False
+    differences: tuple[str, ...] = ()
+    imported: int = 0
+    by: str = "piker ledger"
+
+
+# ---- which accounts there are
+
+
+def accounts_of(broker: str) -> list[Account]:
+    """
+    Return the accounts of a broker, paper first: of the run's venue, or, where no venue is set and
+    the broker's own has none, of every local venue that was used.
+    """
+    venue = config.venue_for(broker)
+    found = _accounts_in(broker, config.broker_dir(broker), venue.name if venue.is_local else "")
+    is_free = config.run_vars().get("venues") is None and not venue.is_local
+    if not any(account.exists for account in found) and is_free:
+        for home in sorted((config.config_dir() / "venues").glob("*")):
+            local = [each for each in _accounts_in(broker, home, home.name) if each.exists]
+            found = local + found
+    return found
+
+
+def _accounts_in(broker: str, home: Path, local: str) -> list[Account]:
+    labels = {"paper"}
+    for folder in (home / "journal").glob(f"{broker}.*"):
+        labels.add(folder.name.removeprefix(f"{broker}."))
+    prefix = f"trades_{broker}_"
+    for path in (home / "accounting" / "ledgers").glob(f"{prefix}*.toml"):
+        label = path.stem.removeprefix(prefix)
+        if "." not in label:  # one that was put aside has its time in its name
+            labels.add(label)
+    if not local:
+        labels |= set(config.broker_settings(broker).get("accounts") or {})
+    ordered = sorted(labels, key=lambda label: (label != "paper", label))
+    return [
+        Account(broker, label if label == "paper" else f"{broker}.{label}", home, local)
+        for label in ordered
+    ]
+
+
+def choose(broker: str, label: str) -> list[Account]:
+    """
+    Return a broker's accounts, or the one that is named.
+
+    Raises:
+      PikerError: there is no such account.
+    """
+    found = accounts_of(broker)
+    if not label:
+        return found
+    chosen = [account for account in found if account.label == label]
+    if not chosen:
+        known = ", ".join(account.name for account in found)
+        raise PikerError(f"{broker}.{label}: no such account, expected one of {known}")
+    return [account for account in chosen if account.exists] or chosen[:1]
+
+
+def normaliser_of(account: Account) -> Normaliser | None:
+    """Return how the broker's own records are read; None for paper and where it has no way."""
+    if account.account == "paper":
+        return None
+    from piker.brokers import get_brokermod
+
+    norm_trade = getattr(get_brokermod(account.broker), "norm_trade", None)
+    if norm_trade is None:
+        return None
+
+    def normalise(tid: str, record: dict[str, Any]) -> Transaction | None:
+        made: Transaction | None = norm_trade(tid, record, {})
+        if made is None:
+            return None
+        return msgspec.structs.replace(made, broker=account.broker, account=account.account)
+
+    return normalise
+
+
+# ---- reading
+
+
+def read_books(account: Account) -> Books:
+    """
+    Return what an account amounts to, and where its files differ; changes nothing.
+
+    Raises:
+      ConfigError: its ledger or journal is damaged beyond reading; names the file and place.
+    """
+    tables = read_tables(
+        account.broker,
+        account.account,
+        folder=account.accounting / "ledgers",
+        normalise=normaliser_of(account),
+    )
+    view, report = _read_journal(account)
+    warnings = [] if report is None or report.is_state_sound else _damages(account, report)
+    if tables.torn:
+        warnings.append(f"{account.ledger}: its last table is torn; `sync` writes it again")
+    found = _audit.Outcome()
+    if account.exists:
+        found = bring_up(tables, view, is_whole=report is None or report.is_state_sound)
+    return Books(
+        account=account,
+        holdings=Holdings(
+            broker=account.broker,
+            account=account.account,
+            transactions=tuple(iter_by_dt(tables.transactions())),
+            unexplained=tuple(tables.unexplained),
+            behind=found.written,
+        ),
+        orders=tuple(view.dialogs),
+        quotes=_quotes_of(view),
+        warnings=tuple(warnings),
+        found=found,
+    )
+
+
+def bring_up(tables: Tables, view: JournalView, *, is_whole: bool) -> _audit.Outcome:
+    """
+    Bring a file's content to what the journal says.
+
+    A journal that lacks records (`is_whole` false) adds to a file and never takes from it.
+    """
+    added = _audit.add_fills(tables, view.transactions)
+    if not is_whole:
+        return added
+    unknown = _audit.take_out_unknown(tables, view.transactions, view.since)
+    sizes = _audit.Outcome()
+    if not unknown.imports:
+        sizes = _audit.compare_sizes(tables, sizes_of(view))
+    return _audit.join([added, unknown, sizes])
+
+
+def sizes_of(view: JournalView) -> dict[str, Any]:
+    """Return what the journal holds of each market, by the broker's id."""
+    return {each.market: each.size for each in view.book.positions.values()}
+
+
+def _read_journal(account: Account) -> tuple[JournalView, Report | None]:
+    from piker.clearing import read_journal
+
+    if not account.journal.is_dir():
+        return read_journal([], account.broker, account.account), None
+    records, report = read_records(account.journal)
+    return read_journal(records, account.broker, account.account), report
+
+
+def _damages(account: Account, report: Report) -> list[str]:
+    return [f"{account.journal}: {line}" for line in report.lines()[1:]]
+
+
+def _quotes_of(view: JournalView) -> dict[str, str]:
+    return {mkt.fqme: str(mkt.src) for mkt in view.book.markets.values() if mkt.src}
+
+
+def audit_account_file(account: Account, books: Books) -> list[str]:
+    """Return where an account file says something else than the ledger amounts to."""
+    try:
+        conf, path = load_account(account.broker, account.account, account.accounting)
+    except ConfigError as err:
+        return [str(err)]
+    if not path.exists() and not conf:
+        return []
+    found = []
+    groups: dict[str, list[Transaction]] = {}
+    for record in books.holdings.transactions:
+        groups.setdefault(record.market, []).append(record)
+    held = {position.market: position for position in books.holdings.positions()}
+    said = {holding.bs_mktid or fqme: holding for fqme, holding in conf.items()}
+    for market in sorted({*held, *said}):
+        theirs, ours = said.get(market), held.get(market)
+        size = ours.size if ours else ZERO
+        told = _size_of(theirs)
+        if told != size:
+            found.append(f"{path.name}: {market}: it says {plain(told)}, the ledger {plain(size)}")
+        elif theirs and [c.tid for c in theirs.clears] != [
+            c.tid for c in minimise(groups.get(market, []))
+        ]:
+            found.append(f"{path.name}: {market}: its fills are not those of the ledger")
+    return found
+
+
+def _size_of(holding: Holding | None) -> Decimal:
+    if holding is None or not holding.clears:
+        return ZERO
+    return sum((position.size for position in fold(holding.clears).values()), ZERO)
+
+
+# ---- writing
+
+
+async def sync_books(account: Account, tell: Tell = lambda text: None) -> Synced:
+    """
+    Bring an account's ledger and account file to what its journal says; see the rules above.
+
+    Raises:
+      ConfigError: a file is damaged beyond reading, or cannot be written.
+    """
+    if not account.exists:
+        return Synced(account.name)
+    from piker.clearing import JournalView
+
+    tell(f"{account.name}: reading the journal")
+    view = JournalView(account.broker, account.account)
+    try:
+        async with open_journal(
+            FolderDisk(account.journal), account.name, fold=view.feed, now_ns=clock.now_ns
+        ) as journal:
+            view.finish()
+            tell(f"{account.name}: writing {len(view.transactions)} fills")
+            return await _write_books(account, view, journal)
+    except JournalLocked as err:
+        tell(f"{account.name}: emsd writes its files")
+        return await _ask_emsd(account, err)
+
+
+async def _write_books(account: Account, view: JournalView, journal: Journal) -> Synced:
+    from piker.clearing import import_record
+
+    writer = open_ledger_writer(
+        account.broker,
+        account.account,
+        folder=account.accounting,
+        normalise=normaliser_of(account),
+    )
+    try:
+        known = view.transactions
+        if not journal.report.is_state_sound:
+            outcome = writer.append(known)
+        else:
+            outcome = writer.reconcile(known, view.since, sizes_of(view))
+        for start in range(0, len(outcome.imports), IMPORT_FILLS_MAX):
+            part = outcome.imports[start : start + IMPORT_FILLS_MAX]
+            await journal.append(import_record(part, str(writer.place), clock.now_ns()))
+        again = _audit.Outcome()
+        if outcome.imports:
+            again = writer.reconcile([*known, *outcome.imports], view.since)
+        is_changed = writer.rewrite() or bool(outcome.written or outcome.differences)
+        is_changed |= writer.write_account(view.book.markets)
+    finally:
+        writer.close()
+    differences = (*outcome.differences, *again.differences)
+    return Synced(
+        account.name,
+        outcome.written,
+        is_changed or bool(outcome.imports),
+        tuple(map(str, differences)),
+        len(outcome.imports),
+    )
+
+
+async def _ask_emsd(account: Account, locked: JournalLocked) -> Synced:
+    """Let the `emsd` that holds the journal write the files."""
+    from piker.clearing import sync_ledger
+
+    if config.run_vars().get("venues") is None:
+        raise locked
+    answer = await sync_ledger(account.broker, account.account)
+    return Synced(
+        account.name,
+        int(answer.get("written", 0)),
+        bool(answer.get("written", 0)),
+        tuple(answer.get("differences", ())),
+        by="emsd",
+    )
+
+
+def quotes_of(books: Iterable[Books]) -> dict[str, str]:
+    """Return every market's quote asset that is known, by fqme."""
+    return {fqme: quote for each in books for fqme, quote in each.quotes.items()}
