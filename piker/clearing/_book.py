@@ -161,7 +161,7 @@ def _fired(order: Order) -> Order:
     is_market = order.order_type == "market" or (order.order_type == "stop" and not order.price)
     kind: OrderType = "market" if is_market else "limit"
     price = Decimal(0) if is_market else order.price
-    return replace(order, order_type=kind, price=price, trigger_price=None, trail="")
+    return replace(order, order_type=kind, price=price, trigger_price=None, trail="", parent="")
 
 
 def _send_cancel(dialog: Dialog, event: on.Event, out: Outputs) -> None:

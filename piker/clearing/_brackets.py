@@ -106,7 +106,8 @@ def _cancel(
         for leg in live:
             if leg.order.order_type == "take_profit" and not leg.cancel_called:
                 return leg.oid, on.CancelAsked(time_ns=time_ns, reason="its stop has fired")
-    if any(leg.is_fired for leg in legs) and not (entry.is_terminal or entry.cancel_called):
+    is_working = not (entry.is_terminal or entry.cancel_called) and entry.filled < entry.asked.size
+    if is_working and any(leg.is_fired for leg in legs):
         return entry.oid, on.CancelAsked(time_ns=time_ns, reason="a leg of it has fired")
     return None
 
