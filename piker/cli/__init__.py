@@ -45,6 +45,9 @@ COMMANDS = {
     "kill": Entry("piker.cli.switch:kill", "Cancel everything and stop trading."),
     "arm": Entry("piker.cli.switch:arm", "Allow trading again."),
     "paper": Entry("piker.cli.paper:app", "Look after the paper accounts."),
+    "ledger": Entry(
+        "piker.accounting.cli:ledger", "Show what accounts hold, have made and have paid."
+    ),
     "services": Entry("piker.cli.services:services", "Print the live tree of processes."),
     "venue": Entry("piker.venues.cli:app", "Run a local venue: an exchange on this machine."),
     "store": Entry("piker.cli.store:app", "Look after what is stored: journals and bars."),
