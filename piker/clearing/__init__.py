@@ -3,7 +3,10 @@ Order routing: from a client's request to the venue's word and back, never lost,
 
 Reading order: `_messages` (what travels), `_ids` (how an order is found again at a venue),
 `_dialog` (what is known of an order), `_book_events` (what can happen to it), `_book` (what that
-does: the one transition table), `_dialogs` (all orders of a daemon).
+does: the one transition table), `_dialogs` (all orders of an account), `_records` and
+`_account_book` (what the journal holds), `_world` (what is outside), `_keeper`, `_relay`,
+`_market_watch`, `_session`, `_router` (the daemon's heart), `_client`; actors appear only in
+`_actor_world`, `_ems`, `_ems_client` and `_paper_engine`.
 
 Names load on first use (PEP 562), since this package spans layers.
 """
@@ -12,53 +15,76 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from piker.clearing._client import OrderClient, TradesStream
+    from piker.clearing._ems import open_brokerd_dialog
+    from piker.clearing._ems_client import (
+        OrdersView,
+        arm,
+        cancel_all,
+        open_ems,
+        order_book,
+        reset_paper,
+        stop_all,
+        sync_ledger,
+    )
+    from piker.clearing._journal_view import JournalView, import_record, read_journal
     from piker.clearing._messages import (
         TERMINAL_RESPS,
-        Action,
         BrokerdFill,
         BrokerdPosition,
         Cancel,
-        Mode,
         Order,
-        OrderType,
-        Resp,
         Status,
-        TimeInForce,
         exact,
         parse_trail,
     )
 
 __all__ = [
     "TERMINAL_RESPS",
-    "Action",
     "BrokerdFill",
     "BrokerdPosition",
     "Cancel",
-    "Mode",
+    "JournalView",
     "Order",
-    "OrderType",
-    "Resp",
+    "OrderClient",
+    "OrdersView",
     "Status",
-    "TimeInForce",
+    "TradesStream",
+    "arm",
+    "cancel_all",
     "exact",
+    "import_record",
+    "open_brokerd_dialog",
+    "open_ems",
+    "order_book",
     "parse_trail",
+    "read_journal",
+    "reset_paper",
+    "stop_all",
+    "sync_ledger",
 ]
 
 _HOMES = {
-    "TERMINAL_RESPS": "piker.clearing._messages",
-    "Action": "piker.clearing._messages",
-    "BrokerdFill": "piker.clearing._messages",
-    "BrokerdPosition": "piker.clearing._messages",
-    "Cancel": "piker.clearing._messages",
-    "Mode": "piker.clearing._messages",
-    "Order": "piker.clearing._messages",
-    "OrderType": "piker.clearing._messages",
-    "Resp": "piker.clearing._messages",
-    "Status": "piker.clearing._messages",
-    "TimeInForce": "piker.clearing._messages",
-    "exact": "piker.clearing._messages",
-    "parse_trail": "piker.clearing._messages",
-}
+    **dict.fromkeys(
+        (
+            "TERMINAL_RESPS", "BrokerdFill", "BrokerdPosition", "Cancel", "Order", "Status",
+            "exact", "parse_trail",
+        ),
+        "piker.clearing._messages",
+    ),
+    **dict.fromkeys(
+        ("JournalView", "import_record", "read_journal"), "piker.clearing._journal_view"
+    ),
+    **dict.fromkeys(("OrderClient", "TradesStream"), "piker.clearing._client"),
+    **dict.fromkeys(
+        (
+            "OrdersView", "arm", "cancel_all", "open_ems", "order_book", "reset_paper",
+            "stop_all", "sync_ledger",
+        ),
+        "piker.clearing._ems_client",
+    ),
+    "open_brokerd_dialog": "piker.clearing._ems",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import msgspec
 
-from piker.accounting._ledger import ZERO, Transaction
-from piker.accounting._position import CONTEXT, Position
+from piker.accounting import Position, Transaction
 from piker.clearing import _book_events as on
 from piker.clearing import _records as rec
 from piker.clearing._dialog import Dialog
@@ -27,6 +26,8 @@ from piker.clearing._messages import BrokerdFill, BrokerdPosition, Mode, Order
 from piker.errors import OrderRejected
 from piker.model.market import MktPair
 
+ZERO = Decimal(0)
+CONTEXT = Context(prec=50)  # as positions are folded
 DAY_NS = 86_400_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -223,7 +224,7 @@ class AccountBook:
             account=self.account,
             symbol=position.fqme,
             size=position.size,
-            avg_price=round(position.average_entry_price, 12) if position.size else ZERO,
+            avg_price=_plain(round(position.average_entry_price, 12)),
             currency=str(mkt.src) if mkt else "",
         )
 
@@ -350,6 +351,11 @@ class AccountBook:
             self._loaded = {}
             for dialog in self.dialogs:
                 self._index(dialog)
+
+
+def _plain(value: Decimal) -> Decimal:
+    """Return a number without needless zeros, and without an exponent."""
+    return Decimal(f"{value.normalize():f}")
 
 
 def _shortened(dialog: Dialog) -> Dialog:

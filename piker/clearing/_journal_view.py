@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from piker.accounting._ledger import Key, Transaction
+from piker.accounting import Transaction
 from piker.clearing import _records as rec
 from piker.clearing._account_book import AccountBook
 from piker.clearing._dialog import Dialog
@@ -27,7 +27,7 @@ class JournalView:
     def __init__(self, broker: str, account: str) -> None:
         self.book = AccountBook(broker, account)
         self.since: datetime | None = None
-        self._transactions: dict[Key, Transaction] = {}
+        self._transactions: dict[tuple[str, ...], Transaction] = {}
         self._is_first = True
         self._taken = 0
 

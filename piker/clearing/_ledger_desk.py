@@ -17,7 +17,7 @@ from functools import partial
 import trio
 
 from piker import faults
-from piker.accounting._ledger import Transaction
+from piker.accounting import Transaction
 from piker.clearing._world import LedgerWriter, Outcome, World
 from piker.errors import PikerError
 from piker.log import get_logger

@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from piker.accounting._ledger import Transaction
-from piker.accounting._position import Position
+from piker.accounting import Position, Transaction
 from piker.clearing import _book_events as on
 from piker.clearing._dialog import Dialog
 from piker.clearing._messages import BrokerdFill, BrokerMsg, ClientMsg

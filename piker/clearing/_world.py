@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from piker.accounting._ledger import Transaction
+from piker.accounting import Transaction
 from piker.clearing._messages import Mode
 from piker.data._blocks import L1, L2
 from piker.model.market import MktPair

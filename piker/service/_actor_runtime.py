@@ -64,6 +64,7 @@ _root_modules = [
     "piker.data._daemon",
     "piker.data._sampling",
     "piker.brokers._daemon",
+    "piker.clearing._ems",
 ]
 
 
