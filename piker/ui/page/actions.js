@@ -4,7 +4,11 @@ import { BASE, CROSS, WORDS } from './loop.js';
 import { PERIODS } from './header.js';
 import { parsePeriod, periodName, periodWords } from './ladder.js';
 import { clockText, parseWhen } from './cal.js';
+import { isMovable, sideWords } from './order_words.js';
 import { formatCount, formatPercent, formatPrice } from './num.js';
+
+// Keys that count while they are down; `ctrl` has no entry of its own.
+const HELD = ['buy', 'sell', 'alert', 'live', 'steps'];
 
 export class Actions {
   constructor(page) {
@@ -13,8 +17,9 @@ export class Actions {
 
   /** Listens to the keyboard with the trader's own keys. */
   bind(Keys, remapped) {
-    return new Keys(remapped || {}, (id) => this.run(id), (digit) => this.enterPeriod(digit), (id) => this.released(id),
-      (key) => this.hasSheet(key));
+    const { orders } = this.page;
+    return new Keys(remapped || {}, { run: (id) => this.run(id), digit: (digit) => this.enterPeriod(digit), dropped: () => orders.drop(),
+      release: (id) => this.released(id), isBusy: (key) => this.hasSheet(key), claims: (event) => this.page.orderKeys.claims(event) });
   }
 
   /** A sheet has the keys; only `esc` and the key that closes it pass. */
@@ -39,6 +44,7 @@ export class Actions {
     else if (id === 'finer' || id === 'coarser') this.shiftPeriod(id === 'finer' ? -1 : 1);
     else if (['log', 'percent', 'invert'].includes(id)) this.toggle(id);
     else if (id === 'query') this.query(true);
+    else if (HELD.includes(id)) page.orders.press(id);
     else if (id === 'next-chart' || id === 'previous-chart') page.layout.turn(id === 'next-chart' ? 1 : -1);
     else if (id === 'next-market' || id === 'previous-market') this.turnMarket(id === 'next-market' ? 1 : -1);
     else this.runPage(id);
@@ -49,7 +55,7 @@ export class Actions {
     const acts = {
       search: () => this.search(), help: () => page.help.toggle(), leave: () => this.leave(), 'go-to': () => this.goTo(),
       theme: () => this.theme('toggle'), 'color-blind': () => this.theme('toggleColorBlind'), layout: () => page.layout.next(),
-      maximise: () => page.layout.maximise(), 'new-window': () => page.link.send('code', {}), speak: () => this.speak(),
+      maximise: () => page.layout.maximise(), cancel: () => page.orders.cancelKey(), side: () => page.side.toggle(), 'new-window': () => page.link.send('code', {}), speak: () => this.speak(),
     };
     acts[id]?.();
   }
@@ -62,6 +68,7 @@ export class Actions {
 
   released(id) {
     if (id === 'query') this.query(false);
+    else this.page.orders.release(id);
   }
 
   query(isOn) {
@@ -101,6 +108,18 @@ export class Actions {
     }, () => this.page.refocus());
   }
 
+  /** Another size for a working order, typed. */
+  editSize(chart, row) {
+    const { orders } = this.page;
+    if (row.action === 'alert' || !isMovable(row)) return;
+    this.page.entry.open(`Size of ${sideWords(row)}, now ${row.size}`, row.size, (text) => {
+      const size = text.trim();
+      if (!/^\d*\.?\d+$/.test(size) || !(Number(size) > 0)) return 'A size is a number above zero.';
+      if (Number(size) !== Number(row.size)) orders.amend.resize(chart, row, size);
+      return '';
+    }, () => this.page.refocus());
+  }
+
   goTo() {
     const { link } = this.page;
     this.page.entry.open('Go to: 2026-11-03 14:30, 14:30, -3d', '', (text) => {
@@ -113,10 +132,12 @@ export class Actions {
 
   /** Leaves what is open, in order: palette, entry, sheets, measure, crosshair. */
   leave() {
-    const { palette, entry, help, details } = this.page;
+    const { page } = this;
+    const { palette, entry, help, details } = page;
     const open = [palette, entry, help, details].find((sheet) => sheet.isOpen);
     if (open) open.close();
     else if (this.chart.measure.isOpen) this.chart.measure.clear();
+    else if (page.orders.stage) page.orders.leave();
     else {
       this.chart.cross.move(null);
       this.page.loop.dirty(this.chart, CROSS | WORDS);

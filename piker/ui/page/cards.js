@@ -28,7 +28,8 @@ export class Cards {
     this.auto = button('chip hidden', 'auto', () => chart.intents.autoY(), 'Automatic price range');
     this.overlays = el('div', 'overlay-chips');
     this.shown = '';
-    chart.el.append(this.banner, this.card, this.note, this.now, this.auto, this.overlays);
+    this.stopped = el('div', 'stopped hidden');
+    chart.el.append(this.stopped, this.banner, this.card, this.note, this.now, this.auto, this.overlays);
   }
 
   update() {
@@ -36,6 +37,7 @@ export class Cards {
     this.loading(market?.load);
     this.writeBanner(market);
     this.writeNote(market);
+    this.writeStopped(market);
     this.chips();
     this.overlayChips();
     this.chart.el.classList.toggle('lost', Boolean(this.chart.store?.dimmed) || this.chart.page.link.state === 'lost');
@@ -93,6 +95,13 @@ export class Cards {
     if (status.attempt > 0) parts.push(`reconnecting, attempt ${status.attempt}`);
     if (status.retry_in > 0) parts.push(`next in ${formatWait(status.retry_in)}`);
     return parts.join(', ');
+  }
+
+  /** The red bar while the kill switch is on. */
+  writeStopped(market) {
+    const text = market?.book.killed || '';
+    show(this.stopped, Boolean(text));
+    if (text) setText(this.stopped, text);
   }
 
   writeNote(market) {

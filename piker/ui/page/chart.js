@@ -7,9 +7,11 @@ import { clockText, knownZone } from './cal.js';
 import { Cross } from './cross.js';
 import { el, setText, show } from './dom.js';
 import { posOf, slotOf } from './ladder.js';
+import { Lines } from './lines.js';
 import { Edge } from './live.js';
 import { BASE, CROSS, EDGE, WORDS } from './loop.js';
 import { formatCount, formatVolume } from './num.js';
+import { markWords } from './paint_orders.js';
 import { paintPicture } from './picture.js';
 import { baseOf, gapTicks, needsOf } from './scene.js';
 import { forgetFaces } from './text.js';
@@ -34,6 +36,7 @@ export class Chart {
     this.stamp = 0;
     this.listen = (kind, data, market) => this.heard(kind, data, market);
     this.build();
+    this.lines = new Lines(this);
     this.cross = new Cross(this);
     this.cards = new Cards(this);
   }
@@ -123,6 +126,10 @@ export class Chart {
 
   heard(kind, data, market) {
     const { loop } = this.page;
+    if (kind === 'orders') {
+      loop.dirty(this, data);
+      return;
+    }
     if (kind === 'market') this.place();
     else if (kind === 'tail') this.heardTail(data, market);
     else if (kind === 'status') this.heardStatus();
@@ -158,9 +165,21 @@ export class Chart {
     this.page.onTail(this);
   }
 
+  /** Nothing moves under a held button, a staged order or a dragged line. */
+  get isStill() {
+    return this.holding || this.page.orders.freezes(this);
+  }
+
+  /** What was held still catches up. */
+  thaw() {
+    if (!this.store || this.isStill) return;
+    this.rollOver();
+    this.refit();
+  }
+
   /** A bar began: following moves on by its slots, but never under a held button. */
   rollOver() {
-    if (this.view.follow && !this.holding) V.advance(this.view, this.lastSlot);
+    if (this.view.follow && !this.isStill) V.advance(this.view, this.lastSlot);
     if (this.fit !== 'exact') this.fit = 'bar';
   }
 
@@ -183,7 +202,9 @@ export class Chart {
       drew = true;
     }
     if (bits & (BASE | EDGE)) drew = this.paintEdge() || drew;
+    this.page.orders.aim(this);
     if (bits & (BASE | CROSS | EDGE)) this.cross.update();
+    if (bits & (BASE | WORDS) || this.page.orders.freezes(this)) this.lines.update();
     if (bits & (BASE | WORDS)) this.words();
     return drew;
   }
@@ -241,6 +262,11 @@ export class Chart {
     const { t0, t1, kind, n } = tick.gap;
     const cause = kind === 'lost' ? `${formatCount(n)} records lost` : 'no data';
     return `${cause} from ${clockText(t0, this.tz, true)} to ${clockText(t1, this.tz, true)}, filled from history`;
+  }
+
+  /** The fills or the alert whose arrow is under css px (x, y); '' without one. */
+  markWords(x, y) {
+    return this.scene ? markWords(this.scene, x * this.scene.g.dpr, y * this.scene.g.dpr, this.tz) : '';
   }
 
   /** Place of css px `x` as {t, slot, pos} of the period. */

@@ -75,7 +75,8 @@ export class Cross {
   placePrice(scene) {
     const { g } = scene;
     const { y } = this.at;
-    const isInside = y !== undefined && y >= 0 && y * g.dpr < g.plotH;
+    const isStaged = this.chart.page.orders.stage?.chart === this.chart;
+    const isInside = !isStaged && y !== undefined && y >= 0 && y * g.dpr < g.plotH;
     show(this.horizontal, isInside);
     show(this.price, isInside);
     if (!isInside) return;

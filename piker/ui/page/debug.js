@@ -20,12 +20,23 @@ export function install(page) {
       last: store?.tail(view.period) ?? null, price: store?.l1?.last ?? null, bid: store?.l1?.bid ?? null,
       ask: store?.l1?.ask ?? null, session_open: store?.l1?.sessionOpen ?? null, bars_in_view: barsInView(c),
       blocks: blocks(c), feed: market?.status.feed ?? null, latency_ms: market?.status.latency_ms ?? null,
-      age: market?.age ?? null, daemons: market?.status.daemons ?? [], load: market?.load ?? null, mode: 'view', lines: [],
-      fills: [], gaps: store ? store.gaps.map((gap) => ({ ...gap })) : [], messages: page.status.messages.map(({ text }) => text),
+      age: market?.age ?? null, daemons: market?.status.daemons ?? [], load: market?.load ?? null, ...orderFacts(c, market),
+      gaps: store ? store.gaps.map((gap) => ({ ...gap })) : [], messages: page.status.messages.map(({ text }) => text),
       counts: { ...store?.counts }, banner: c.cards.bannerWords(market), countdown: countdown(c),
       mark: market?.info?.mark ?? '', theme: document.documentElement.dataset.theme, layout: page.layout.name,
       frames: page.loop.statistics(), rx: { seq: page.link.seq, ver: page.link.ver, lost: page.link.holes } };
   }
+
+  function orderFacts(c, market) {
+    const { orders, notices = orders.notices } = page;
+    const book = market?.book;
+    return { mode: orders.mode?.[0] ?? 'view', lines: c.lines.facts(), fills: book?.fills ?? [], positions: book ? [...book.positions.values()] : [],
+      desk: book?.desk ?? null, alloc: book?.alloc ?? null, orders: book?.working() ?? [], marks: (c.scene?.marks ?? []).map((mark) => ({ x: mark.x,
+        y: mark.y, side: mark.side, count: mark.fills.length })), account_mode: book?.mode ?? null, stage: stageFacts(orders.stage),
+      waits: orders.ceremony.words, hint: orders.hint, side: page.side.isOpen, sounds: notices.sounds, notified: notices.shown };
+  }
+
+  const stageFacts = (stage) => stage && { action: stage.action, price: stage.price, steps: stage.steps, is_live: stage.isLive, sized: stage.sized };
 
   function countdown({ store, view }) {
     const bar = store?.tail(view.period);
@@ -70,7 +81,14 @@ export function install(page) {
   function at(x, y) {
     const { view, cssW, scene, store } = chart();
     const t = timeOf(Math.floor(posAt(view, cssW, x / scene.g.dpr)), view.period);
-    return { t, price: scene.price(y), bar: store.barAt(view.period, t), line: null };
+    return { t, price: scene.price(y), bar: store.barAt(view.period, t), line: lineAt(x / scene.g.dpr, y / scene.g.dpr) };
+  }
+
+  /** The oid of the line under css px (x, y); null without one. */
+  function lineAt(x, y) {
+    const box = chart().el.getBoundingClientRect();
+    const spec = chart().lines.specOf(document.elementFromPoint(box.left + x, box.top + y));
+    return spec ? spec.row?.oid ?? spec.key : null;
   }
 
   const read = (name) => name.split('.').reduce((value, key) => value?.[key], facts());

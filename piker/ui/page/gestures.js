@@ -8,6 +8,7 @@ const WHEEL_PX_MAX = 120;
 const WHEEL_ZOOM = 0.0022;
 const LINE_PX = 16;
 const DIVIDER_PX = 4;
+const LINE_SLOP_PX = 4;
 const LONG_PRESS_MS = 350;
 const SLOP_PX = 6;
 const FLICK_WINDOW_MS = 80;
@@ -55,6 +56,12 @@ export class Gestures {
     if (event.target.closest('button')) return;
     const { chart } = this;
     const { x, y } = this.at(event);
+    const { orders } = chart.page;
+    if (orders.stage?.chart === chart && !event.target.dataset.handle) {
+      if (event.button === 0) orders.click(chart, x, y);
+      return;
+    }
+    const line = event.button === 0 ? chart.lines.specOf(event.target) : null;
     chart.intents.halt();
     chart.el.focus({ preventScroll: true });
     chart.el.setPointerCapture(event.pointerId);
@@ -69,11 +76,13 @@ export class Gestures {
       else this.press = setTimeout(() => this.startTouchCross(), LONG_PRESS_MS);
     }
     const zone = this.zone(x, y);
-    let kind = zone;
+    let kind = line ? 'line' : zone;
     if (zone === 'plot' && event.button === 2) kind = 'zoom';
     if (zone === 'plot' && event.button === 0 && event.shiftKey) kind = 'measure';
     if (kind === 'measure') this.measure.start(x, y);
-    this.drag = { kind, x, y, x0: x, y0: y, button: event.button, samples: [], isTouch: event.pointerType === 'touch' };
+    this.drag = { kind, x, y, x0: x, y0: y, button: event.button, samples: [], isTouch: event.pointerType === 'touch', line,
+      handle: event.target.dataset.handle || '' };
+    if (line) chart.lines.focus(line.key);
     if (kind === 'plot') chart.el.classList.add('panning');
   }
 
@@ -131,6 +140,7 @@ export class Gestures {
     if (!scene?.store) return;
     const height = scene.g.plotH / scene.g.dpr;
     if (drag.kind === 'plot') intents.pan(dx, dy);
+    else if (drag.kind === 'line') this.dragLine(drag, x, y);
     else if (drag.kind === 'cross') this.showCross(x, y);
     else if (drag.kind === 'measure') this.measure.to(x, y);
     else if (drag.kind === 'price') intents.zoomY(Math.exp((dy / height) * 2));
@@ -141,6 +151,22 @@ export class Gestures {
     } else if (drag.kind === 'divider') {
       intents.setVolumeShare(1 - y / (scene.g.timeTop / scene.g.dpr));
     }
+  }
+
+  /** A line moves up and down; a drag along it is a pan that happened to begin there. */
+  dragLine(drag, x, y) {
+    const { amend } = this.chart.page.orders;
+    const [dx, dy] = [Math.abs(x - drag.x0), Math.abs(y - drag.y0)];
+    if (!drag.isMoving) {
+      if (Math.max(dx, dy) < LINE_SLOP_PX) return;
+      const isUp = drag.handle || dy >= dx;
+      drag.isMoving = isUp && amend.start(this.chart, drag.line, drag.handle || 'price');
+      if (!drag.isMoving) {
+        drag.kind = isUp ? 'none' : 'plot';
+        return;
+      }
+    }
+    if (amend.isHeld) amend.to(y);
   }
 
   pinch() {
@@ -161,8 +187,9 @@ export class Gestures {
     for (const name of ['price', 'time', 'divider']) {
       this.chart.el.classList.toggle(name === 'price' ? 'on-axis' : `on-${name}`, zone === name);
     }
-    const gap = this.chart.gapWords(x, y);
-    if (this.chart.el.title !== gap) this.chart.el.title = gap;
+    this.chart.page.pointed = this.chart;
+    const words = this.chart.markWords(x, y) || this.chart.gapWords(x, y);
+    if (this.chart.el.title !== words) this.chart.el.title = words;
     if (zone === 'price' || zone === 'time') this.leave();
     else this.showCross(x, y);
   }
@@ -176,16 +203,16 @@ export class Gestures {
     this.drag = null;
     if (!drag) return;
     if (drag.kind === 'measure') this.measure.finish();
+    if (drag.isMoving) chart.page.orders.amend[event.type === 'pointerup' ? 'finish' : 'undo']();
     if (drag.kind === 'plot' && drag.isTouch && drag.samples.length > 1) {
       const [a, b] = [drag.samples[0], drag.samples[drag.samples.length - 1]];
       if (b.at > a.at) chart.intents.flick((b.x - a.x) / (b.at - a.at));
     }
-    if (!chart.store || !chart.view.follow) return;
-    chart.rollOver();
-    chart.refit();
+    if (chart.view.follow) chart.thaw();
   }
 
   leave() {
+    if (this.chart.page.pointed === this.chart) this.chart.page.pointed = null;
     if (this.drag || this.hasTouchCross || !this.chart.cross.at) return;
     this.chart.cross.move(null);
     this.chart.page.onCross(this.chart);
@@ -200,6 +227,7 @@ export class Gestures {
     const px = wheelPx(event.deltaY, event.deltaMode, innerHeight);
     const side = wheelPx(event.deltaX, event.deltaMode, innerWidth);
     const zone = this.zone(x, y);
+    if (this.chart.page.orders.wheel(this.chart, px)) return;
     intents.halt();
     if (zone === 'price') intents.zoomY(Math.exp(px * WHEEL_ZOOM));
     else if (zone === 'time') intents.zoomX(Math.exp(-px * WHEEL_ZOOM), cssW);
@@ -210,7 +238,13 @@ export class Gestures {
 
   doubleClick(event) {
     if (event.target.closest('button')) return;
-    const { intents } = this.chart;
+    const { intents, page } = this.chart;
+    if (page.orders.stage) return;
+    const line = this.chart.lines.specOf(event.target);
+    if (line?.kind === 'order') {
+      page.actions.editSize(this.chart, line.row);
+      return;
+    }
     const { x, y } = this.at(event);
     const zone = this.zone(x, y);
     if (zone === 'price') intents.autoY();

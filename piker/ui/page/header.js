@@ -16,6 +16,7 @@ export class Header {
     this.symbol = el('span', 'symbol');
     this.venue = el('span', 'venue');
     this.mark = el('span', 'mark hidden');
+    this.account = el('span', 'mark paper', 'PAPER');
     this.periods = new Map();
     this.last = el('span', 'last');
     this.change = el('span', 'change');
@@ -34,7 +35,7 @@ export class Header {
     });
     const quotes = el('div', 'figures quotes', '', this.figures.map(({ node }) => node));
     this.root = root;
-    root.append(el('div', 'market', '', [this.symbol, this.venue, this.mark]), el('div', 'rule'),
+    root.append(el('div', 'market', '', [this.symbol, this.venue, this.mark, this.account]), el('div', 'rule'),
       this.buttons('periods', PERIODS, act.period), el('div', 'rule'), this.last, this.change, el('div', 'rule'), quotes,
       el('div', 'push', '', [...tools, this.pill]));
     thumb.append(...this.buttons('', THUMB_PERIODS, act.period).children, button('push', 'Search', act.search));
@@ -59,7 +60,11 @@ export class Header {
     const name = info?.name || market?.fqme.split('.')[0].toUpperCase() || 'piker';
     setText(this.symbol, name);
     setText(this.venue, info?.venue || '');
-    show(this.mark, Boolean(info?.mark));
+    const mode = (market?.book.mode || 'paper').toUpperCase();
+    setText(this.account, mode);
+    if (this.account.className !== `mark ${mode.toLowerCase()}`) this.account.className = `mark ${mode.toLowerCase()}`;
+    // LOCAL stands beside it; a venue's own word for the account is the account's to say.
+    show(this.mark, info?.mark === 'LOCAL');
     if (info?.mark) {
       setText(this.mark, info.mark);
       this.mark.className = `mark ${info.mark.toLowerCase()}`;

@@ -5,7 +5,8 @@ import { chordWords } from './keys.js';
 
 const POINTER = [['drag', 'pan'], ['wheel', 'zoom in time'], ['shift wheel', 'pan'], ['right drag', 'zoom both ways'],
   ['drag price axis', 'scale prices'], ['drag time axis', 'scale time'], ['double click', 'reset'], ['shift drag', 'measure'],
-  ['0 … 9', 'type a period: 15, 4h, 1d, then enter']];
+  ['wheel while staging', 'slots of the order'], ['drag a line', 'change its price'], ['↑ ↓ on a focused line', 'change by ticks, enter sends'],
+  ['double click a line', 'change its size'], ['0 … 9', 'type a period: 15, 4h, 1d, then enter']];
 
 export class Help {
   constructor(table) {

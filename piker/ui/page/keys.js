@@ -32,12 +32,19 @@ const TABLE = [
   ['maximise', ['alt-Enter'], 'maximise the chart'],
   ['previous-market', ['['], 'previous market'],
   ['next-market', [']'], 'next market'],
+  ['buy', ['f'], 'hold: a buy at the pointer, click places it'],
+  ['sell', ['d'], 'hold: a sell'],
+  ['alert', ['a'], 'hold: an alert'],
+  ['live', ['s'], 'with f or d (also ctrl): at the venue, else held dark; with a digit: slots'],
+  ['steps', ['o'], 'with f or d and a digit: slots of the order'],
+  ['cancel', ['c', 'Delete'], 'cancel the line under the pointer; twice: all'],
+  ['side', ['ctrl- '], 'order pane'],
   ['new-window', ['alt-n'], 'address for another window'],
   ['speak', ['alt-v'], 'speak a summary of the chart'],
   ['help', ['?'], 'this sheet'],
   ['leave', ['Escape'], 'leave whatever is open'],
 ];
-const SHOWN = { ArrowLeft: '←', ArrowRight: '→', ArrowUp: '↑', ArrowDown: '↓', Escape: 'esc', Enter: 'enter', Home: 'home', End: 'end' };
+const SHOWN = { ArrowLeft: '←', ArrowRight: '→', ArrowUp: '↑', ArrowDown: '↓', Escape: 'esc', Enter: 'enter', Home: 'home', End: 'end', ' ': 'space' };
 const MODIFIED_BY_SHIFT = /^[^A-Za-z]$/;
 
 /** The table with the trader's own keys (`[ui.keys]`: id → key) in place of the built-in ones. */
@@ -64,13 +71,21 @@ export function chordWords(text) {
 }
 
 export class Keys {
-  /** `run(id)` acts; `digit(char)` opens the period entry; `isBusy()` is true while a sheet has the keys. */
-  constructor(remapped, run, digit, release, isBusy) {
+  /**
+   * `run(id)` acts, `release(id)` when a held key comes up; `digit(char)` opens the period entry; `isBusy(key)` is
+   * true while a sheet has the keys; `claims(event)` takes a key before the table does.
+   */
+  constructor(remapped, { run, digit, release, dropped, isBusy, claims }) {
     this.table = keyTable(remapped);
     this.byChord = new Map(this.table.flatMap((entry) => entry.keys.map((key) => [key, entry])));
-    this.held = new Set();
+    // Which entry a physical key holds: with ctrl pressed meanwhile its key-up is another chord.
+    this.held = new Map();
     addEventListener('keydown', (event) => {
-      if (event.target.closest?.('input, textarea') || isBusy(event.key)) return;
+      if (event.target.closest?.('input, textarea, select') || isBusy(event.key)) return;
+      if (claims(event)) {
+        event.preventDefault();
+        return;
+      }
       const text = chord(event);
       const entry = this.byChord.get(text);
       if (!entry) {
@@ -82,16 +97,18 @@ export class Keys {
       }
       event.preventDefault();
       if (event.repeat && !entry.repeats) return;
-      this.held.add(entry.id);
+      this.held.set(event.code, entry.id);
       run(entry.id);
     });
     addEventListener('keyup', (event) => {
-      const entry = this.byChord.get(chord(event));
-      if (entry && this.held.delete(entry.id)) release(entry.id);
+      const id = this.held.get(event.code) ?? (event.key === 'Control' ? 'ctrl' : null);
+      this.held.delete(event.code);
+      if (id) release(id);
     });
     this.dropAll = () => {
-      for (const id of this.held) release(id);
+      for (const id of this.held.values()) release(id);
       this.held.clear();
+      dropped();
     };
     // The ring is for who walks with tab; a focus set by script or pointer shows none.
     addEventListener('keydown', (event) => event.key === 'Tab' && document.body.classList.add('tabbing'));

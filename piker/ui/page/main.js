@@ -13,6 +13,10 @@ import { Link } from './link.js';
 import { BASE, CROSS, EDGE, Loop, WORDS } from './loop.js';
 import { Markets } from './market.js';
 import { Measure } from './measure.js';
+import { OrderKeys } from './order_keys.js';
+import { ORDER_REQUESTS, isOrderNews } from './order_news.js';
+import { OrderPane } from './order_pane.js';
+import { Orders } from './orders.js';
 import { Palette, remember } from './palette.js';
 import { Block, Details, Entry } from './pane.js';
 import { StatusBar } from './status.js';
@@ -48,7 +52,11 @@ class Page {
     }, () => this.markets.have());
     this.markets = new Markets(this.link, this.cache);
     const byId = (id) => document.getElementById(id);
-    this.status = new StatusBar(byId('status'), byId('polite'));
+    this.status = new StatusBar(byId('status'), byId('polite'), byId('alarm'));
+    this.pointed = null;
+    this.orders = new Orders(this);
+    this.orderKeys = new OrderKeys(this.orders);
+    this.side = new OrderPane(byId('side'), this);
     this.details = new Details();
     this.entry = new Entry();
     this.palette = new Palette({ search: (id, text) => this.link.send('search', { id, text }),
@@ -134,11 +142,21 @@ class Page {
   control(message) {
     if (message.op === 'hits') this.palette.take(message);
     else if (message.op === 'code') this.status.say(`Address for another window: ${message.url}`, 60);
+    else if (this.isAboutOrders(message)) this.orderNews(message);
     else if (message.op === 'err') this.refused(message);
     else if (!this.markets.control(message) && message.op === 'status') this.takeTree(message);
     if (message.op !== 'status') return;
     this.details.update(this.focused);
     this.writeWords();
+  }
+
+  isAboutOrders({ op, re }) {
+    return isOrderNews(op) || (op === 'err' && ORDER_REQUESTS.includes(re));
+  }
+
+  orderNews(message) {
+    const market = this.markets.byChan.get(message.chan);
+    if (market) this.orders[message.op === 'err' ? 'refused' : 'take'](market, message);
   }
 
   /** The tree before a market is there: its daemons, and the step under way. */
@@ -199,7 +217,15 @@ class Page {
     this.wordsTimer = 0;
     this.header.update(this.focused);
     this.status.update(this.focused);
+    this.writeOrders();
     this.loop.dirty(this.focused, WORDS);
+  }
+
+  /** Mode and pane follow the order mode. */
+  writeOrders() {
+    if (!this.layout) return;
+    this.status.writeOrders(this.orders);
+    this.side.update();
   }
 
   onPeriod(chart) {

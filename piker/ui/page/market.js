@@ -7,6 +7,7 @@
 import { BLOCK, TAIL } from './frames.js';
 import { BLOCK_SLOTS, timeOf } from './ladder.js';
 import { digitsOf } from './num.js';
+import { OrderBook } from './order_book.js';
 import { Store } from './store.js';
 
 const OUTSTANDING_MAX = 16;
@@ -25,6 +26,7 @@ export class Market {
     this.load = null;
     this.error = null;
     this.store = new Store(cache, chan);
+    this.book = new OrderBook();
     this.listeners = new Set();
     this.needs = new Map();
     this.asked = new Map();

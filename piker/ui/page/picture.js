@@ -8,6 +8,7 @@ import { formatPrice } from './num.js';
 import { paintAxes, paintGapTicks, paintGrid, paintHatch, paintSeam } from './paint_axes.js';
 import { paintBars } from './paint_bars.js';
 import { paintExtremes, paintOverlay } from './paint_lines.js';
+import { orderMarks, paintOrders } from './paint_orders.js';
 import { paintVolume } from './paint_volume.js';
 import { fitRange, padRange, priceTicks, volumeTicks, yScale } from './scale.js';
 import { baseOf, cover, extremesOf, frameOf, gapTicks, geometry, hatchRanges, volumeMaxOf } from './scene.js';
@@ -30,6 +31,8 @@ export function paintPicture(chart) {
     }
     const label = labelRows(scene);
     if (label) scene.tags.push(label);
+    scene.tags.push(...chart.lines.tagRows(scene));
+    scene.marks = orderMarks(scene, chart.market.book);
   }
   draw(chart, scene);
   return scene;
@@ -43,7 +46,7 @@ function makeScene(chart) {
   const of = (css, weight) => face(ctx, theme.font, css, size.dpr, weight);
   const faces = { axis: of(11), strong: of(11, 600), price: of(12, 600), tag: of(11) };
   const common = { colors: theme.colors, faces, grid: chart.grid, priceTicks: [], tags: [], volumeTicks: [], volumeMax: 0,
-    parts: [], volumeSpans: [], overlays: [], extremes: null, digits: market?.digits ?? 2,
+    parts: [], marks: [], volumeSpans: [], overlays: [], extremes: null, digits: market?.digits ?? 2,
     isStale: Boolean(market?.isStale), age: market?.age ?? 0 };
   if (!market?.info || !view.placed) return { ...common, g, view, s: view.spacing * g.dpr, timeTicks: [], store: null };
   V.bound(view, chart.cssW, chart.firstSlot, chart.lastSlot);
@@ -75,6 +78,8 @@ function autoRange(chart, scene) {
     hi = Math.max(hi, (extremes.high.price / base) * scene.base);
     lo = Math.min(lo, (extremes.low.price / base) * scene.base);
   }
+  // The price under the pointer must not move while an order is staged or dragged.
+  if (chart.page.orders.freezes(chart)) return;
   const wanted = padRange(scene.view, lo, hi, chart.market.tick);
   if (wanted) fitRange(scene.view, wanted, chart.fit === 'exact' ? 'exact' : chart.fit === 'bar');
   chart.fit = 'grow';
@@ -103,6 +108,7 @@ function draw(chart, scene) {
       for (const part of scene.parts) paintBars(ctx, scene, part);
       for (const overlay of scene.overlays) if (overlay.base) paintOverlay(ctx, scene, overlay);
       paintExtremes(ctx, scene);
+      paintOrders(ctx, scene);
     });
     if (g.volumeH) {
       clipped(ctx, [0, g.volumeTop, g.plotW, g.volumeH], () => {

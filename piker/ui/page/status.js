@@ -33,8 +33,9 @@ class Speaker {
 }
 
 export class StatusBar {
-  constructor(root, polite) {
+  constructor(root, polite, alarm) {
     this.speaker = new Speaker(polite);
+    this.alarmed = alarm;
     this.messages = [];
     this.mode = el('span', 'mode', 'view');
     this.daemons = el('span', 'daemons');
@@ -51,12 +52,27 @@ export class StatusBar {
 
   /** Shows a sentence for `seconds` and says it. */
   say(text, seconds = 10) {
+    this.note(text, seconds);
+    this.speaker.say(text);
+  }
+
+  note(text, seconds) {
+    this.isAlarm = false;
+    this.message.classList.remove('alarm');
     this.messages.push({ at: Date.now(), text });
     if (this.messages.length > MESSAGES_MAX) this.messages.shift();
     this.until = performance.now() + seconds * 1000;
     this.sentence = text;
-    this.speaker.say(text);
+    this.message.title = text;
     setText(this.message, text);
+  }
+
+  /** Says a refusal at once and in full: a trader must not miss it. */
+  alarm(text, seconds = 15) {
+    this.note(text, seconds);
+    this.isAlarm = true;
+    this.message.classList.add('alarm');
+    this.alarmed.textContent = text;
   }
 
   speak(text) {
@@ -70,12 +86,23 @@ export class StatusBar {
     if (this.until && performance.now() > this.until) this.sentence = this.until = 0;
     const load = market?.load;
     const loading = load ? `loading ${periodWords(load.period)} history` : '';
-    setText(this.message, this.sentence || loading);
+    setText(this.message, this.hint || this.sentence || loading);
     setText(this.bars, this.barsText(market, view, load));
     setText(this.follow, view.follow ? 'on' : 'off');
     setText(this.scale, [view.log ? 'log' : 'lin', view.percent ? '%' : '', view.invert ? 'inverted' : ''].filter(Boolean).join(' '));
     setText(this.zone, chart.tz);
     setText(this.clock, clockText(chart.page.link.now(), chart.tz, true));
+  }
+
+  /** Order mode: its words on a ground of its side, and what a click or enter would do. */
+  writeOrders(orders) {
+    const [words, tone] = orders.mode || ['view', ''];
+    setText(this.mode, words);
+    const name = `mode${tone ? ` tone-${tone} filled` : ''}`;
+    if (this.mode.className !== name) this.mode.className = name;
+    // A refusal that was just said is not covered by what a click would do.
+    this.hint = this.isAlarm && performance.now() < this.until && !orders.ceremony.wait ? '' : orders.hint;
+    setText(this.message, this.hint || this.sentence || '');
   }
 
   barsText(market, view, load) {

@@ -1,7 +1,7 @@
 // Theme: which colour set is on, read once from tokens.css, with the mixes painters need.
 // Painters get the plain object `theme.colors`; nothing is computed in a frame.
 
-const TOKENS = ['bg', 'panel', 'raised', 'grid', 'line', 'text', 'text2', 'text3', 'up', 'down', 'alert',
+const TOKENS = ['bg', 'panel', 'raised', 'grid', 'line', 'text', 'text2', 'text3', 'up', 'down', 'buy', 'sell', 'alert',
   'warn', 'accent', 'sel', 'pending', 'ink', 'overlay1', 'overlay2', 'overlay3', 'overlay4', 'overlay5',
   'overlay6'];
 const VOLUME_SHARE = 0.55;
