@@ -238,7 +238,7 @@ class LedgerWriter:
         given again: until then an older file stays one.
         """
         tables = self._read()
-        before = _tables.render(tables)
+        was_legacy = tables.is_legacy
         outcomes = [
             _audit.add_fills(tables, records),
             _audit.take_out_unknown(tables, records, since),
@@ -247,9 +247,10 @@ class LedgerWriter:
             tables.is_legacy = False
             if sizes is not None:
                 outcomes.append(_audit.compare_sizes(tables, sizes))
-        if _tables.render(tables) != before:
+        outcome = _audit.join(outcomes)
+        if outcome.written or outcome.differences or tables.is_legacy != was_legacy:
             self._replace(tables)
-        return _audit.join(outcomes)
+        return outcome
 
     def rewrite(self) -> bool:
         """Write the file again in order, atomically; False when it already is so."""
@@ -270,7 +271,9 @@ class LedgerWriter:
         self._ensure_known()
         name = account_name(self.broker, self.account)
         there = read_or_empty(self._accounts, name)
-        known = self._known_holdings(there, name)
+        markets = markets or {}
+        has_all = all(each.fqme in markets for each in self._positions.values() if each.size)
+        known = {} if has_all else self._known_holdings(there, name)
         now = datetime.fromtimestamp(self._now_ns() / 1e9, UTC)
         holdings = []
         for key in sorted(self._positions):
@@ -284,7 +287,7 @@ class LedgerWriter:
                     expiry=expiry or holding.expiry,
                     clears=tuple(clears),
                 )
-                holdings.append(holding.known_as((markets or {}).get(position.fqme)))
+                holdings.append(holding.known_as(markets.get(position.fqme)))
         data = _account_text.render(holdings).encode()
         if data == there:
             return False

@@ -241,7 +241,7 @@ def do_audit(broker: str, label: str, wanted: Wanted, level: str | None) -> None
     rows = run_beside(body, level, needs_run=needs_run)
     print_rows(rows, wanted.form == "json")
     if rows:
-        raise PikerError(f"{len(rows)} things do not agree")
+        raise PikerError(f"{len(rows)} found that does not agree; see the rows above")
     if wanted.form != "json":
         names = ", ".join(account.name for account in choose(broker, label))
         print(f"{names}: journal, ledger and account file agree")
