@@ -1,0 +1,124 @@
+"""Orders from the chart's pages, through real sockets and a real tree, on a local venue."""
+
+from __future__ import annotations
+
+import os
+import signal
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import trio
+from fixtures_feeds import open_market_tree
+from fixtures_page import open_chart
+
+from piker import config
+from piker.clearing import open_ems
+from piker.service.rpc import service_rows
+
+pytestmark = [pytest.mark.tree, pytest.mark.timeout(120)]
+
+FQME = "btcusdt.spot.binance"
+SYNTHETIC = ("--synthetic", "--seed", "7")
+AT_ONCE_S = 0.1
+
+
+async def pids() -> dict[str, int]:
+    """Return the process ids of the run's daemons by name."""
+    return {row["name"]: row["pid"] for row in await service_rows()}
+
+
+def last_price(alloc: dict[str, str]) -> Decimal:
+    """Return the last price, to some digits, out of what a slot is worth."""
+    return Decimal(alloc["step_fiat"]) / Decimal(alloc["step"])
+
+
+async def test_a_page_buys_holds_and_closes_without_any_brokerd(tmp_path: Path) -> None:
+    async with open_market_tree(tmp_path, *SYNTHETIC), open_chart(FQME) as chart:
+        tab = await chart.new_tab()
+        await tab.until("desk", 20, state="ready")
+        oid = await tab.order(order_type="market")
+        fill = await tab.until("fill", 20, oid=oid)
+        held = await tab.until("pos", size=fill["size"])
+        assert Decimal(held["avg"]) == Decimal(fill["price"])
+        assert Decimal(held["fees"]) > 0
+        await tab.until("ordst", oid=oid, state="closed", gone=True)
+        exit_oid = await tab.order(action="sell", price=f"{float(fill['price']) * 1.1:.2f}")
+        await tab.until("ordst", oid=exit_oid, state="open")
+        await tab.ask("flatten", account="paper")
+        await tab.until("ordst", oid=exit_oid, state="canceled")
+        await tab.until("pos", size="0")
+        running = await pids()
+        assert {"emsd", "paperboi.binance", "datad.binance"} <= set(running)
+        assert not [name for name in running if name.startswith("brokerd")]
+
+
+async def test_two_pages_and_a_terminal_see_and_amend_one_order_at_once(tmp_path: Path) -> None:
+    async with (
+        open_market_tree(tmp_path, *SYNTHETIC),
+        open_chart(FQME) as chart,
+        open_ems(FQME) as (client, trades, _, _, _),
+    ):
+        one, other = await chart.new_tab(), await chart.new_tab()
+        last = float(last_price(await other.until("allocst")))
+        for tab in (one, other):
+            await tab.until("desk", 20, state="ready")
+        oid = await one.order(price=f"{last * 0.99:.2f}", size="0.001")
+        await other.until("ordst", 20, oid=oid, state="open")
+        await one.until("ordst", oid=oid, state="open")
+        while client.statuses.get(oid) is None or client.statuses[oid].resp != "open":
+            await trades.receive()
+        amends = (
+            lambda: one.ask("amend", oid=oid, revision=1, price=f"{last * 0.985:.2f}"),
+            lambda: other.ask("amend", oid=oid, revision=2, price=f"{last * 0.988:.2f}"),
+            lambda: client.update(oid, price=Decimal(f"{last * 0.986:.2f}")),
+        )
+        for number, amend in enumerate(amends, 2):
+            began = trio.current_time()
+            await amend()
+            for tab in (one, other):
+                await tab.until("ordst", oid=oid, revision=number)
+            while client.statuses[oid].revision < number:
+                await trades.receive()
+            assert trio.current_time() - began < AT_ONCE_S
+            for tab in (one, other):
+                await tab.until("ordst", oid=oid, revision=number, state="open")
+            while client.statuses[oid].resp != "open":
+                await trades.receive()
+        await one.ask("amend", oid=oid, revision=2, price=f"{last * 0.98:.2f}")
+        assert (await one.until("err"))["code"] == "stale"
+
+
+async def test_a_killed_emsd_is_said_and_its_orders_are_there_again(tmp_path: Path) -> None:
+    async with open_market_tree(tmp_path, *SYNTHETIC), open_chart(FQME) as chart:
+        tab = await chart.new_tab()
+        await tab.until("desk", 20, state="ready")
+        oid = await tab.order(action="alert", price="1.00")
+        await tab.until("ordst", oid=oid, state="dark_open")
+        os.kill((await pids())["emsd"], signal.SIGKILL)
+        await tab.until("desk", state="lost")
+        await tab.until("desk", 20, state="ready")
+        late = await chart.new_tab()
+        (row,) = (await late.until("orders", 20, mode="paper"))["rows"]
+        assert (row["oid"], row["state"], row["fires"]) == (oid, "dark_open", "at or below")
+        await late.ask("cancel", oid=oid)
+        assert (await tab.until("ordst", oid=oid, gone=True))["state"] == "canceled"
+
+
+async def test_a_live_account_is_refused_by_name_and_paper_goes_on(tmp_path: Path) -> None:
+    async with open_market_tree(tmp_path, *SYNTHETIC):
+        folder = config.config_dir()
+        (folder / "brokers.toml").write_text("[binance.accounts]\nmain = '1'\n")
+        async with open_chart(FQME) as chart:
+            tab = await chart.new_tab()
+            await tab.until("desk", 20, state="ready")
+            await tab.ask("alloc", account="binance.main")
+            said = await tab.until("desk", 20, mode="live", state="refused")
+            assert "binance" in said["text"]
+            await tab.order(price="1.00", size="1")
+            assert (await tab.until("err"))["code"] == "gate"
+            assert not [name for name in await pids() if name.startswith("brokerd")]
+            await tab.ask("alloc", account="paper")
+            await tab.until("allocst", account="paper")
+            alert = await tab.order(action="alert", price="1.00")
+            await tab.until("ordst", oid=alert, state="dark_open")
