@@ -66,6 +66,7 @@ async def change(
     assert known.req is not None
     heard.order = known.req
     async with open_ems(known.req.symbol, known.mode) as (client, trades, _, _, _):
+        assert client.mkt is not None
         for field, amount in changes.items():
             check_tick(
                 field, amount, client.mkt.size_tick if field == "size" else client.mkt.price_tick

@@ -149,7 +149,8 @@ async def place(wish: Wish, heard: Heard, waits_for_end: bool, timeout: float) -
     needs_last = wish.size is None and wish.limit is None and wish.stop is None
     last = await last_price(wish.fqme) if needs_last else None
     async with open_ems(wish.fqme, wish.mode) as (client, trades, _, accounts, _):
-        account = choose_account(wish, list(accounts))
+        assert client.mkt is not None
+        account = choose_account(wish, accounts)
         order = build_order(wish, client.mkt, last, client.new_oid(), account)
         heard.order = order
         await client.send(order)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import typer
 
-from piker.clearing import Action, Mode, Order, OrderType, TimeInForce, exact, parse_trail
+from piker.clearing import Order, exact, parse_trail
 from piker.errors import OrderRejected
 from piker.model.market import MktPair
 
@@ -29,7 +29,7 @@ UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """An order as the options say it; amounts are checked, the market is not yet known."""
 
-    action: Action
+    action: str
     fqme: str
     size: Decimal | None = None
     notional: Decimal | None = None
@@ -39,7 +39,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     trail: str = ""
     take_profit: Decimal | None = None
     stop_loss: Decimal | None = None
-    time_in_force: TimeInForce = "gtc"
+    time_in_force: str = "gtc"
     expire_time_ns: int = 0
     post_only: bool = False
     reduce_only: bool = False
@@ -48,12 +48,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     is_live: bool = False
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> Literal["paper", "live"]:
         """The mode to ask for: paper unless live was asked for by name."""
         return "live" if self.is_live else "paper"
 
     @property
-    def order_type(self) -> OrderType:
+    def order_type(self) -> str:
         """The order's type in the words of the messages."""
         if self.is_market:
             return "market"
@@ -221,26 +221,27 @@ def order_of(wish: Wish, fqme: str, size: Decimal, oid: str, account: str) -> Or
     Raises:
       ValueError: the order cannot be; names the field.
     """
-    return Order(
-        action=wish.action,
-        exec_mode="dark" if wish.is_dark or wish.trail else "live",
-        oid=oid,
-        symbol=fqme,
-        account=account,
-        price=wish.limit or Decimal(0),
-        size=size,
-        brokers=(fqme.rpartition(".")[2],),
-        order_type=wish.order_type,
-        time_in_force=wish.time_in_force,
-        post_only=wish.post_only,
-        reduce_only=wish.reduce_only,
-        trigger_price=wish.stop,
-        trail=wish.trail,
-        expire_time_ns=wish.expire_time_ns,
-        client_ref=CLIENT_REF,
-        take_profit=wish.take_profit,
-        stop_loss=wish.stop_loss,
-    )
+    fields: dict[str, Any] = {
+        "action": wish.action,
+        "exec_mode": "dark" if wish.is_dark or wish.trail else "live",
+        "oid": oid,
+        "symbol": fqme,
+        "account": account,
+        "price": wish.limit or Decimal(0),
+        "size": size,
+        "brokers": (fqme.rpartition(".")[2],),
+        "order_type": wish.order_type,
+        "time_in_force": wish.time_in_force,
+        "post_only": wish.post_only,
+        "reduce_only": wish.reduce_only,
+        "trigger_price": wish.stop,
+        "trail": wish.trail,
+        "expire_time_ns": wish.expire_time_ns,
+        "client_ref": CLIENT_REF,
+        "take_profit": wish.take_profit,
+        "stop_loss": wish.stop_loss,
+    }
+    return Order(**fields)
 
 
 def check_tick(field: str, amount: Decimal | None, tick: Decimal) -> None:

@@ -18,6 +18,8 @@ from piker.errors import OrderRejected
 
 OID_SHOWN = 8  # characters of an oid in a table; a prefix is taken wherever an oid is
 OID_PREFIX_MIN = 4
+PRICE_WIDTH = 9  # significant digits of an average in a table
+NOTHING = (None, "", "0")
 
 Row = dict[str, Any]
 SHOWN = (
@@ -129,7 +131,8 @@ def order_terms(order: Order) -> Row:
 
 def order_row(status: Status) -> Row:
     """Return an order and how it stands as a row."""
-    order, told = status.req, status.brokerd_msg
+    order, told = status.req, {} if status.resp == "fill" else status.brokerd_msg
+    filled = Decimal(told.get("filled") or 0)
     row: Row = {"time_ns": status.time_ns, "oid": status.oid}
     if order is not None:
         row |= order_terms(order)
@@ -139,8 +142,8 @@ def order_row(status: Status) -> Row:
         "resp": status.resp,
         "state": status.state or status.resp,
         "revision": status.revision,
-        "filled": text(told.get("filled")) if status.resp != "fill" else None,
-        "average_price": text(told.get("avg_price")) if status.resp != "fill" else None,
+        "filled": text(filled),
+        "average_price": text(told.get("avg_price")) if filled else None,
     }
     extra = {
         "fires": told.get("fires", ""),
@@ -170,7 +173,7 @@ def position_row(position: Mapping[str, Any], mode: str, quote: Mapping[str, Any
 
 def shown(rows: list[Row], local: Mapping[str, str]) -> list[Row]:
     """Return rows as a table shows them: the columns that any of them has, short, with marks."""
-    names = [name for name in SHOWN if any(row.get(name) not in (None, "") for row in rows)]
+    names = [name for name in SHOWN if any(row.get(name) not in NOTHING for row in rows)]
     if not any(row.get("mode") == "live" for row in rows):
         names = [name for name in names if name != "account"]  # PAPER says it
     return [{name: shown_cell(name, row, local) for name in names} for row in rows]
@@ -179,6 +182,10 @@ def shown(rows: list[Row], local: Mapping[str, str]) -> list[Row]:
 def shown_cell(name: str, row: Row, local: Mapping[str, str]) -> Any:
     """Return one value of a row for a table."""
     match name:
+        case "average_price" if row.get(name):
+            return f"{Decimal(row[name]):.{PRICE_WIDTH}g}"
+        case "filled" if row.get(name) in NOTHING:
+            return ""
         case "oid":
             return row[name][:OID_SHOWN]
         case "mode":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import trio
 import typer
@@ -15,7 +15,11 @@ from piker.cli.order_options import AsJson
 from piker.cli.order_request import CLIENT_REF, check_tick, misuse, positive
 from piker.cli.order_rows import Heard, order_row, position_row
 from piker.cli.order_watch import judge, listen, print_orders, run_order
+from piker.cli.table import cell
 from piker.errors import PikerError
+
+if TYPE_CHECKING:
+    from piker.clearing import OrdersView
 
 ALERT_WAIT_S = 10.0
 Markets = Annotated[list[str] | None, typer.Argument(metavar="FQME", help="Only these markets.")]
@@ -70,15 +74,19 @@ def print_open(
     print_orders(rows, as_json)
 
 
-def remarks(view: Any) -> list[str]:
-    """Return a sentence for each account that is stopped, or takes no new risk."""
+def remarks(view: OrdersView) -> list[str]:
+    """Return a sentence for each account that is stopped, takes no new risk, or was not watched."""
     out = []
-    for journal in view.journals:
-        name = f"{journal['broker']}.{journal['account'].rpartition('.')[2]}"
-        if journal.get("stopped"):
-            out.append(f"{name}: stopped; `piker arm` to trade again")
-        if journal.get("state") not in ("", "ready", "stopped", None):
-            out.append(f"{name}: {journal['state']}: {journal.get('cause', '')}")
+    for row in view.journals:
+        if row["stopped"]:
+            out.append(f"{row['name']}: stopped; `piker arm` to trade again")
+        elif row["state"] != "ready":
+            out.append(f"{row['name']}: no new risk: {row['cause']}")
+        if row["unwatched"]:
+            begin, end = (cell("time_ns", ns)[:-4] for ns in row["unwatched"])
+            held = row["unwatched_held"]
+            out.append(f"{row['name']}: {held} orders were not watched from {begin} to {end} UTC")
+    out += [f"{row['broker']}.{row['account']}: {row['cause']}" for row in view.failed]
     return out
 
 
@@ -167,6 +175,7 @@ def alerts(
         from piker.clearing import open_ems
 
         async with open_ems(address) as (client, trades, _, _, _):
+            assert client.mkt is not None
             check_tick("price", level, client.mkt.price_tick)
             heard.order = client.order("alert", level, 0, exec_mode="dark", client_ref=CLIENT_REF)
             await client.send(heard.order)

@@ -53,6 +53,7 @@ def reset(
     async def work() -> Rows:
         from piker.clearing import reset_paper
 
-        return [{"broker": broker, **await reset_paper(broker, str(amount or ""))}]
+        row = await reset_paper(broker, str(amount or ""))
+        return [{name: row[name] for name in ("broker", "account", "mode", "balances")}]
 
     print_rows(ask(ctx, work, [broker], f"resetting {broker}.paper"), as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def kill(
         return rows
 
     rows = ask(ctx, work, [], "stopping")
-    print_rows(rows, as_json)
+    print_rows([switch_row(row) for row in rows], as_json)
     if not as_json:
         print("stopped: `piker arm` to trade again")
 
@@ -58,4 +58,9 @@ def arm(ctx: typer.Context, account: Account = "", as_json: AsJson = False) -> N
         rows: Rows = await arm_accounts(account)
         return rows
 
-    print_rows(ask(ctx, work, [], "arming"), as_json)
+    print_rows([switch_row(row) for row in ask(ctx, work, [], "arming")], as_json)
+
+
+def switch_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an account's row; a moment that never was is none."""
+    return {**row, "since_ns": row["since_ns"] or None}
