@@ -44,6 +44,8 @@ from piker.clearing._own_side import BUY, SELL, Levels, Side
 from piker.clearing._queue import UNKNOWN, Resting
 
 NEVER_NS: Final = 1 << 62
+COVERED_NS: Final = 1_000_000_000  # after it a price behind the best one is out of sight again
+COVERED_MAX: Final = 64  # of those prices
 REST_KINDS: Final = frozenset({"gtc", "gtd"})
 
 
@@ -70,6 +72,9 @@ class PaperBook:
         self._taking: dict[str, Resting] = {}
         self._taken: dict[int, dict[int, int]] = {BUY: {}, SELL: {}}  # by the side of the maker
         self._book: dict[int, Levels] = {BUY: (), SELL: ()}
+        # Sizes that best prices had when a better one came, newer than the book: (size, time).
+        self._covered: dict[int, dict[int, tuple[int, int]]] = {BUY: {}, SELL: {}}
+        self._now_ns = 0  # of the newest quote
         self._out: list[Output] = []
 
     # ---- requests
@@ -159,7 +164,12 @@ class PaperBook:
             taken[BUY].pop(bid, None)
         if taken[SELL] and (ask != self.ask or ask_size != self.ask_size):
             taken[SELL].pop(ask, None)
+        if bid > self.bid:
+            self._cover(BUY, self.bid, self.bid_size, now_ns)
+        if 0 < ask < self.ask:
+            self._cover(SELL, self.ask, self.ask_size, now_ns)
         self.bid, self.bid_size, self.ask, self.ask_size = bid, bid_size, ask, ask_size
+        self._now_ns = now_ns
         if not self.is_lost:
             if bid and bid <= self._sides[BUY].best:
                 self._sides[BUY].show_best(bid, bid_size, now_ns)
@@ -174,6 +184,8 @@ class PaperBook:
         if now_ns >= self._next_ns:
             self._advance(now_ns)
         self._book = {BUY: bids, SELL: asks}
+        self._covered[BUY].clear()
+        self._covered[SELL].clear()
         self._taken = {BUY: {}, SELL: {}}
         if not self.is_lost:
             self._sides[BUY].show_levels(bids, self.bid, now_ns)
@@ -479,23 +491,36 @@ class PaperBook:
 
     # ---- what the market shows
 
-    def _displayed(self, side: int) -> Iterable[tuple[int, int]]:
-        """Yield the displayed levels of one side, the newest quote before the book behind it."""
+    def _cover(self, side: int, price: int, size: int, now_ns: int) -> None:
+        """Remember what the best price showed when a better one came before it."""
+        covered = self._covered[side]
+        if len(covered) >= COVERED_MAX:
+            covered.clear()
+        if price:
+            covered[price] = size, now_ns
+
+    def _displayed(self, side: int) -> list[tuple[int, int]]:
+        """Return the displayed levels of one side: the newest quote, then what is behind it."""
         best, size = (self.bid, self.bid_size) if side == BUY else (self.ask, self.ask_size)
-        if best:
-            yield best, size
-        for level in self._book[side]:
-            if not best or side * (best - level[0]) > 0:
-                yield level
+        behind = dict(self._book[side])
+        for price, (covered, seen_ns) in self._covered[side].items():
+            if self._now_ns - seen_ns <= COVERED_NS:
+                behind[price] = covered
+        return ([(best, size)] if best else []) + [
+            (price, behind[price])
+            for price in sorted(behind, reverse=side == BUY)
+            if not best or side * (best - price) > 0
+        ]
 
     def _shown(self, side: int, price: int) -> int:
         """Return what is displayed at a price of a side; `UNKNOWN` behind what is in sight."""
-        for at, size in () if self.is_lost else self._displayed(side):
+        levels = [] if self.is_lost else self._displayed(side)
+        for at, size in levels:
             if at == price:
                 return size
-            if side * (price - at) > 0:
-                return 0
-        return UNKNOWN
+        best = self.bid if side == BUY else self.ask
+        worst = self._book[side][-1][0] if self._book[side] else best
+        return 0 if levels and worst and side * (price - worst) > 0 else UNKNOWN
 
     def _would_take(self, side: int, price: int) -> str:
         best = self.ask if side == BUY else self.bid

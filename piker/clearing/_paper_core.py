@@ -312,6 +312,7 @@ class PaperEngine:
     async def _run_open(self, desk: _Desk, view: MarketView) -> None:
         """Match in an open market, once `emsd` has told all."""
         await self._is_ready.wait()
+        ticks = view.ticks()
         now_ns = self._world.now_ns()
         desk.eyes = view
         market = desk.market
@@ -329,7 +330,7 @@ class PaperEngine:
         market.look(view, now_ns)
         for request in asked:
             self._handle(desk, request)
-        async for batch in view.ticks():
+        async for batch in ticks:
             market.on_batch(batch, view)
             desk.wake()
 
