@@ -13,15 +13,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import holder_kind
 import nested_kind as kind
 import psutil
 import pytest
+import sleeper_kind
 import trio
 from helpers import open_test_pikerd
 
 from piker.errors import ServiceUnavailable
 from piker.service._actor_runtime import _end_when_unused
 from piker.service._mngr import Services
+from piker.service._units import Unit
 
 KIND = ("nested_kind",)
 
@@ -102,6 +105,7 @@ async def test_a_stopped_inner_daemon_does_not_outlive_the_tree() -> None:
 
 RUN = """
 import trio
+import holder_kind
 import nested_kind as kind
 from helpers import open_test_pikerd
 async def main():
@@ -141,3 +145,23 @@ async def test_a_supervised_row_is_no_client_of_a_private_run(
             with trio.fail_after(3):
                 await _end_when_unused(services)
             assert services.stop_requested.is_set()
+
+
+async def test_the_order_daemon_stops_before_the_daemons_it_uses() -> None:
+    gone_in_order: list[str] = []
+
+    async def note(unit: Unit) -> None:
+        await unit.done.wait()
+        gone_in_order.append(unit.name)
+
+    async with trio.open_nursery() as nursery:
+        async with open_test_pikerd(root_modules=("holder_kind", "sleeper_kind")) as opened:
+            services = opened[3]
+            await holder_kind.spawn_holder(1)
+            for name in ("a", "b"):
+                await sleeper_kind.spawn_sleeperd(name)
+            for unit in services.service_tasks.values():
+                nursery.start_soon(note, unit)
+    assert gone_in_order == ["emsd", "sleeperd.b", "sleeperd.a"]
+    with pytest.raises(ServiceUnavailable, match="its supervisor ends"):
+        await services.ensure(sleeper_kind.sleeperd_init("c", "calm"))

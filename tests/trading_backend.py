@@ -56,7 +56,9 @@ async def open_symbol_search(ctx: tractor.Context) -> None:
 
 @endpoint(only=("brokerd", "adhoc"), proven=True)
 @tractor.context
-async def open_trade_dialog(ctx: tractor.Context, orders: bool = True) -> None:
+async def open_trade_dialog(
+    ctx: tractor.Context, orders: bool = True, loglevel: str | None = None
+) -> None:
     labels = (config.broker_settings(BROKER).get("accounts") or {}).keys()
     if not labels:
         await ctx.started("paper")

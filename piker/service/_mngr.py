@@ -27,6 +27,7 @@ log = get_logger(__name__)
 ENSURE_S = 10.0
 ORDER_DAEMON = "emsd"  # the one that may hold orders while no client is attached
 STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
+STOP_ORDERS_S = 1.5  # the order daemon leaves whole files behind, and uses the others meanwhile
 
 
 class Attached(msgspec.Struct):
@@ -52,6 +53,7 @@ class Services:
         self.unit_added = trio.Event()
         self.attached_changed = trio.Event()
         self.stop_requested = trio.Event()
+        self.is_stopping = False
         self._held = 0  # what `held_orders` knew last
         self.started_ns = clock.monotonic_ns()
 
@@ -61,8 +63,10 @@ class Services:
 
         Raises:
           ServiceUnavailable: two attempts in a row never became ready, or 10 s were not enough;
-            the text ends with the daemon's own error.
+            the text ends with the daemon's own error. Or this supervisor ends.
         """
+        if self.is_stopping:
+            raise ServiceUnavailable(f"{spec.name} is not started: its supervisor ends")
         async with self._locks[spec.name]:
             unit = self.service_tasks.get(spec.name)
             if unit is None or unit.done.is_set():
@@ -102,11 +106,19 @@ class Services:
         del self.service_tasks[name]
 
     async def stop_all(self) -> None:
-        """Stop every daemon, the one started last first; bounded by the slowest one."""
+        """
+        Stop every daemon, the one started last first; bounded by the slowest one.
+
+        The order daemon goes before all others: it uses daemons that were started after it.
+        """
+        self.is_stopping = True
+        units = list(reversed(self.service_tasks.values()))
+        units.sort(key=lambda unit: unit.name != ORDER_DAEMON)
         async with trio.open_nursery() as stopping:
-            for unit in reversed(list(self.service_tasks.values())):
+            for unit in units:
                 stopping.start_soon(unit.stop)
-                with trio.move_on_after(STOP_STEP_S):
+                step_s = STOP_ORDERS_S if unit.name == ORDER_DAEMON else STOP_STEP_S
+                with trio.move_on_after(step_s):
                     await unit.done.wait()
         self.service_tasks.clear()
 
