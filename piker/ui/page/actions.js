@@ -137,7 +137,7 @@ export class Actions {
     const open = [palette, entry, help, details].find((sheet) => sheet.isOpen);
     if (open) open.close();
     else if (this.chart.measure.isOpen) this.chart.measure.clear();
-    else if (page.orders.stage) page.orders.leave();
+    else if (page.orders.stage) page.orders.staging.leave();
     else {
       this.chart.cross.move(null);
       this.page.loop.dirty(this.chart, CROSS | WORDS);

@@ -81,6 +81,7 @@ export class Amend {
       return;
     }
     Object.assign(state, { isSent: true, id, fields });
+    this.orders.say('change sent');
     this.orders.changed(state.chart.market);
   }
 

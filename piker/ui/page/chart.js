@@ -202,7 +202,7 @@ export class Chart {
       drew = true;
     }
     if (bits & (BASE | EDGE)) drew = this.paintEdge() || drew;
-    this.page.orders.aim(this);
+    this.page.orders.staging.aim(this);
     if (bits & (BASE | CROSS | EDGE)) this.cross.update();
     if (bits & (BASE | WORDS) || this.page.orders.freezes(this)) this.lines.update();
     if (bits & (BASE | WORDS)) this.words();

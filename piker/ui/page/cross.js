@@ -75,7 +75,7 @@ export class Cross {
   placePrice(scene) {
     const { g } = scene;
     const { y } = this.at;
-    const isStaged = this.chart.page.orders.stage?.chart === this.chart;
+    const isStaged = this.chart.page.orders.freezes(this.chart);
     const isInside = !isStaged && y !== undefined && y >= 0 && y * g.dpr < g.plotH;
     show(this.horizontal, isInside);
     show(this.price, isInside);

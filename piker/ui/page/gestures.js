@@ -58,7 +58,7 @@ export class Gestures {
     const { x, y } = this.at(event);
     const { orders } = chart.page;
     if (orders.stage?.chart === chart && !event.target.dataset.handle) {
-      if (event.button === 0) orders.click(chart, x, y);
+      if (event.button === 0) orders.staging.click(chart, x, y);
       return;
     }
     const line = event.button === 0 ? chart.lines.specOf(event.target) : null;
@@ -227,7 +227,7 @@ export class Gestures {
     const px = wheelPx(event.deltaY, event.deltaMode, innerHeight);
     const side = wheelPx(event.deltaX, event.deltaMode, innerWidth);
     const zone = this.zone(x, y);
-    if (this.chart.page.orders.wheel(this.chart, px)) return;
+    if (this.chart.page.orders.staging.wheel(this.chart, px)) return;
     intents.halt();
     if (zone === 'price') intents.zoomY(Math.exp(px * WHEEL_ZOOM));
     else if (zone === 'time') intents.zoomX(Math.exp(-px * WHEEL_ZOOM), cssW);

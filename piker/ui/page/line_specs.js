@@ -47,7 +47,7 @@ function ghostSpec(row, market, amend) {
 function positionSpec(position, market, last) {
   const gain = gainOf(position, last);
   const parts = [shown(positionWords(position)), secret(formatSize(unsigned(position.size))), secret(`${position.slots}x`)];
-  if (Number.isFinite(gain)) parts.push(secret(formatMoney(gain, position.quote, true)));
+  if (Number.isFinite(gain)) parts.push(secret(formatMoney(gain, position.quote, 'gain')));
   if (market.book.alloc?.accounts.length > 1) parts.push(secret(position.account));
   return { key: `pos:${position.account}`, kind: 'position', position, level: Number(position.avg), tone: 'accent', dash: false, filled: false,
     isHalf: false, isHatched: false, parts, tag: formatLevel(position.avg, market.digits), handles: [], act: 'Close position',

@@ -104,6 +104,22 @@ export function freeShift(top, taken, height, bottom) {
   return 0;
 }
 
+/** Where each line stands and how far its chip and tag give way, by priority: [{spec, y, shift, isInside}], css px. */
+function placesOf(scene, specs) {
+  const { g } = scene;
+  const label = labelRows(scene);
+  const taken = label ? [label.map((row) => row / g.dpr)] : [];
+  const ranked = [...specs].sort((a, b) => PRIORITY[a.kind] - PRIORITY[b.kind] || b.level - a.level);
+  return ranked.map((spec) => {
+    const y = Math.round(scene.y(spec.level)) / g.dpr;
+    const isInside = y >= 0 && y < g.plotH / g.dpr;
+    const half = TAG_CSS / 2;
+    const shift = spec.kind === 'staged' || !isInside ? 0 : freeShift(y - half, taken, TAG_CSS, g.plotH / g.dpr + half);
+    if (isInside) taken.push([y + shift - half, y + shift + half]);
+    return { spec, y, shift, isInside };
+  });
+}
+
 export class Lines {
   constructor(chart) {
     this.chart = chart;
@@ -158,26 +174,16 @@ export class Lines {
 
   placeAll(scene, specs) {
     const { g, view } = scene;
-    const [plotW, plotH] = [g.plotW / g.dpr, g.plotH / g.dpr];
-    const axisW = (g.w - g.plotW) / g.dpr;
+    const [plotW, axisW] = [g.plotW / g.dpr, (g.w - g.plotW) / g.dpr];
     const last = Math.max(0, Math.min(plotW, xOf(view, plotW, this.chart.lastSlot + 1)));
-    const label = labelRows(scene);
-    const taken = label ? [label.map((row) => row / g.dpr)] : [];
     const off = { above: [], below: [] };
     const rows = new Map();
-    for (const spec of [...specs].sort((a, b) => PRIORITY[a.kind] - PRIORITY[b.kind] || b.level - a.level)) {
-      const line = this.views.get(spec.key);
-      const y = Math.round(scene.y(spec.level)) / g.dpr;
-      const isInside = y >= 0 && y < plotH;
-      show(line.el, isInside);
-      if (!isInside) {
-        if (spec.kind !== 'staged') off[y < 0 ? 'above' : 'below'].push(spec);
-        continue;
-      }
-      const shift = spec.kind === 'staged' ? 0 : freeShift(y - TAG_CSS / 2, taken, TAG_CSS, plotH + TAG_CSS / 2);
-      taken.push([y + shift - TAG_CSS / 2, y + shift + TAG_CSS / 2]);
-      rows.set(spec.key, y);
-      line.place(y, shift, last, plotW, axisW);
+    for (const { spec, y, shift, isInside } of placesOf(scene, specs)) {
+      show(this.views.get(spec.key).el, isInside);
+      if (isInside) {
+        rows.set(spec.key, y);
+        this.views.get(spec.key).place(y, shift, last, plotW, axisW);
+      } else if (spec.kind !== 'staged') off[y < 0 ? 'above' : 'below'].push(spec);
     }
     for (const spec of specs) this.views.get(spec.key).link(this.joint(spec, rows), plotW);
     this.writeOff(off, axisW, g);
@@ -222,10 +228,9 @@ export class Lines {
 
   /** Rows [top, bottom] in device px that the axis tags of orders take: no plain label stands under them. */
   tagRows(scene) {
-    const { g } = scene;
-    const half = (TAG_CSS / 2) * g.dpr;
-    return lineSpecs(this.chart).filter(({ kind }) => kind !== 'staged').map(({ level }) => Math.round(scene.y(level)))
-      .filter((row) => row >= 0 && row < g.plotH).map((row) => [row - half, row + half]);
+    const { dpr } = scene.g;
+    const places = placesOf(scene, lineSpecs(this.chart).filter(({ kind }) => kind !== 'staged'));
+    return places.filter(({ isInside }) => isInside).map(({ y, shift }) => [(y + shift - TAG_CSS / 2) * dpr, (y + shift + TAG_CSS / 2) * dpr]);
   }
 
   /** What a test reads: {oid, kind, state, price, y, colour, dash, words, secret}. */

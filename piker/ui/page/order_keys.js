@@ -25,7 +25,7 @@ export class OrderKeys {
     const { orders } = this;
     if (event.key === 'Control') orders.press('ctrl');
     if (/^[0-9]$/.test(event.key)) {
-      if (!event.repeat && event.key !== '0') orders.resize(Number(event.key));
+      if (!event.repeat && event.key !== '0') orders.staging.resize(Number(event.key));
       return true;
     }
     return event.ctrlKey;

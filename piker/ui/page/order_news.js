@@ -103,7 +103,7 @@ export class OrderNews {
 
   deskTold(market, { desk, before }) {
     const { orders } = this;
-    if (orders.stage?.chart.market === market) orders.retitle();
+    if (orders.stage?.chart.market === market) orders.staging.retitle();
     if (!before) return;
     if (desk.killed && !before.killed) orders.refuse(desk.killed);
     else if (before.killed && !desk.killed) orders.say('Orders pass again.');

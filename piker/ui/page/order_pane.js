@@ -180,15 +180,15 @@ export class OrderPane {
     const position = book?.positions.get(alloc?.account);
     const isHeld = position && Number(position.size) !== 0;
     const { digits, store } = this.market || {};
-    const money = (text, isSigned) => (text ? formatMoney(Number(text), position.quote, isSigned) : '–');
+    const money = (text, style) => (text ? formatMoney(Number(text), position.quote, style) : '–');
     const gain = isHeld ? gainOf(position, store.l1?.last) : NaN;
     const other = Object.entries(position?.fees_other || {}).map(([asset, fee]) => ` + ${formatSize(fee)} ${asset}`).join('');
     const texts = {
       size: isHeld ? `${Number(position.size) < 0 ? 'short ' : ''}${formatSize(unsigned(position.size))} ${alloc.base}` : position ? 'flat' : '–',
       average: isHeld ? formatLevel(position.avg, digits) : '–',
       'break even': isHeld && position.break_even ? formatLevel(Number(position.break_even).toFixed(digits), digits) : '–',
-      unrealised: isHeld && Number.isFinite(gain) ? formatMoney(gain, position.quote, true) : '–',
-      'realised today': position ? money(position.realised, true) : '–', 'fees today': position ? money(position.fees, false) + other : '–',
+      unrealised: isHeld && Number.isFinite(gain) ? formatMoney(gain, position.quote, 'gain') : '–',
+      'realised today': position ? money(position.realised, 'gain') : '–', 'fees today': position ? money(position.fees, 'exact') + other : '–',
     };
     const tones = { unrealised: gain, 'realised today': Number(position?.realised) };
     for (const [name, node] of this.figures) {

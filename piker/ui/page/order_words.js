@@ -25,16 +25,16 @@ export const formatLevel = (text, digits) => formatPrice(Number(text), Math.max(
 /** `$` for what is counted in dollars, else the asset's name. */
 export const moneyUnit = (quote) => (/^USD/.test(quote || '') ? '$' : quote || '');
 
-/** An amount of money with its unit; `isSigned` marks gains with `+`. */
-export function formatMoney(value, quote, isSigned = false) {
+/** An amount of money with its unit: `style` 'gain' has a sign and cents, 'exact' cents, '' neither when round. */
+export function formatMoney(value, quote, style = '') {
   if (!Number.isFinite(value)) return '–';
   const size = Math.abs(value);
   const isSmall = size > 0 && size < 1 && moneyUnit(quote) !== '$';
   const digits = isSmall ? Math.min(12, SMALL_DIGITS - 1 - Math.floor(Math.log10(size))) : MONEY_DIGITS;
   const [whole, fraction] = size.toFixed(digits).split('.');
   const isZero = Number(size.toFixed(digits)) === 0;
-  const sign = isZero ? '' : value < 0 ? MINUS : isSigned ? '+' : '';
-  return `${sign}${group(whole)}${Number(fraction) ? `.${fraction}` : isSigned ? `.${fraction}` : ''} ${moneyUnit(quote)}`.trim();
+  const sign = isZero ? '' : value < 0 ? MINUS : style === 'gain' ? '+' : '';
+  return `${sign}${group(whole)}${style || Number(fraction) ? `.${fraction}` : ''} ${moneyUnit(quote)}`.trim();
 }
 
 /** Where the line of `row` stands: at the trigger until it fired, else at the price; NaN without one. */

@@ -1,28 +1,24 @@
-// Order mode: staging, submit, cancel, close, stop all. Holds no truth: what is on the chart is what
-// the EMS said, and orders that were clicked just now. Nothing is ever sent by a key alone, except cancel.
+// Order mode as a whole: keys, requests, cancel, close, stop all. Holds no truth: what is on the chart is
+// what the EMS said, and orders clicked just now. Nothing is ever sent by a key alone, except cancel.
 
 import { Amend } from './amend.js';
 import { Ceremony } from './ceremony.js';
 import { BASE, CROSS, WORDS } from './loop.js';
 import { Notices } from './notices.js';
-import { formatLevel, formatSize, isWorking, newOid, positionWords, sideWords, unsigned } from './order_words.js';
+import { formatSize, isWorking, positionWords, sideWords, unsigned } from './order_words.js';
 import { OrderNews } from './order_news.js';
-import { snap } from './num.js';
+import { Staging } from './staging.js';
 
 const SIDES = ['buy', 'sell', 'alert'];
 const TWICE_MS = 1000 / 6;
-const SAME_CLICK_MS = 250;
 const ANSWER_MS = 3000;
 const PENDING_MAX = 200;
 const TICK_MS = 100;
 
-/** What the plot's y scale is made of: a click counts only on the scale that was seen. */
-const scaleOf = ({ scene: { view, g } }) => [view.lo, view.hi, view.log, view.invert, g.plotH].join();
-
 export class Orders {
   constructor(page) {
     this.page = page;
-    this.stage = null;
+    this.staging = new Staging(this);
     this.held = new Set();
     this.amend = new Amend(this);
     this.ceremony = new Ceremony(() => this.redraw());
@@ -31,11 +27,14 @@ export class Orders {
     this.pending = new Map();
     this.id = 0;
     this.waiting = null;
-    this.clickedAt = -Infinity;
     this.cancelledAt = -Infinity;
   }
 
   // ---- what others ask
+
+  get stage() {
+    return this.staging.stage;
+  }
 
   /** The view stands still under a staged or dragged order. */
   freezes(chart) {
@@ -107,46 +106,33 @@ export class Orders {
     }, TICK_MS);
   }
 
-  // ---- staging
+  // ---- keys
 
+  /** An order key went down. */
   press(id) {
     this.held.add(id);
-    if (SIDES.includes(id)) this.begin(id);
-    else if (this.stage) this.retitle();
+    if (SIDES.includes(id)) this.staging.begin(id);
+    else if (this.stage) this.staging.retitle();
     this.notices.ask();
   }
 
   release(id) {
     this.held.delete(id);
-    if (this.stage && this.stage.action === id && !this.stage.isPinned) this.leave();
-    else if (this.stage) this.retitle();
+    if (this.stage && this.stage.action === id && !this.stage.isPinned) this.staging.leave();
+    else if (this.stage) this.staging.retitle();
   }
 
-  begin(action) {
-    const chart = this.page.pointed?.market ? this.page.pointed : this.page.focused;
-    if (!chart.market?.info) return;
-    this.leave();
-    this.page.layout.focus(chart);
-    this.turnOn(chart.market);
-    this.stage = { action, chart, steps: 1, price: '', isLive: false, sized: null, take_profit: '', stop_loss: '', scale: scaleOf(chart) };
-    this.page.side.offer(chart);
-    this.retitle();
-    this.aim(chart);
+  /** All order keys are dropped: a lost key-up must never leave order mode on. */
+  drop() {
+    this.held.clear();
+    if (!this.stage?.isPinned) this.staging.leave();
   }
+
+  // ---- orders
 
   /** Turns the order side of a market on; asking twice does no harm. */
   turnOn(market) {
     if (['off', 'refused'].includes(market.book.desk.state)) this.request('trade', { chan: market.chan });
-  }
-
-  retitle() {
-    const { stage } = this;
-    if (stage.isPinned) return;
-    stage.isLive = this.held.has('live') || this.held.has('ctrl');
-    const isDark = stage.action !== 'alert' && !stage.isLive;
-    stage.name = isDark ? `dark ${stage.action}` : stage.action;
-    stage.hint = this.obstacle(stage.chart.market) || `click places the ${stage.action === 'alert' ? 'alert' : 'order'} · esc leaves order mode`;
-    this.redraw();
   }
 
   /** Why no order of the market can be placed now; '' when one can. */
@@ -159,110 +145,7 @@ export class Orders {
     return state === 'ready' ? '' : text || `Orders: ${state}.`;
   }
 
-  /** The pointer moved or the picture was painted: the staged line follows, snapped to the tick. */
-  aim(chart) {
-    const { stage } = this;
-    if (!stage || stage.chart !== chart || stage.isPinned || !chart.scene?.price) return;
-    const y = chart.cross.at?.y;
-    const { g } = chart.scene;
-    const isInside = y !== undefined && y >= 0 && y * g.dpr < g.plotH;
-    stage.price = isInside ? snap(chart.scene.price(y * g.dpr), chart.market.tick).toFixed(chart.market.digits) : '';
-    stage.scale = scaleOf(chart);
-    this.size();
-  }
-
-  /** Asks the allocator about the staged price, once per place. */
-  size() {
-    const { stage } = this;
-    if (!stage.price || stage.action === 'alert' || !(Number(stage.price) > 0)) return;
-    const { market } = stage.chart;
-    if (market.book.desk.state !== 'ready') return;
-    const key = `${stage.action}:${stage.price}:${stage.steps}:${market.book.account}`;
-    if (key === stage.asked) return;
-    stage.asked = key;
-    this.request('size', { chan: market.chan, side: stage.action, price: stage.price, steps: stage.steps });
-  }
-
-  /** The wheel while staging: one slot more or less; true when it was taken. */
-  wheel(chart, px) {
-    if (this.stage?.chart !== chart) return false;
-    if (px && !this.stage.isPinned) this.resize(this.stage.steps - Math.sign(px));
-    return true;
-  }
-
-  resize(steps) {
-    const { stage } = this;
-    const most = stage.chart.market.book.alloc?.slots || 1;
-    stage.steps = Math.max(1, Math.min(most, steps));
-    this.size();
-    this.redraw();
-  }
-
-  /** Leaves order mode. */
-  leave() {
-    const { stage } = this;
-    if (!stage) return;
-    this.stage = null;
-    stage.chart.thaw();
-    this.redraw();
-    this.page.loop.dirty(stage.chart, CROSS | WORDS);
-  }
-
-  /** All order keys are dropped: a lost key-up must never leave order mode on. */
-  drop() {
-    this.held.clear();
-    if (!this.stage?.isPinned) this.leave();
-  }
-
-  // ---- submit
-
-  /** A click on the plot at css (x, y): one order, on the scale that was seen. */
-  click(chart, x, y) {
-    const { stage } = this;
-    if (stage.isPinned || this.waiting || performance.now() - this.clickedAt < SAME_CLICK_MS) return;
-    const { g } = chart.scene;
-    if (x * g.dpr >= g.plotW || y * g.dpr >= g.plotH || y < 0) {
-      this.refuse('Nothing sent: click on the plot, where the price is.');
-      return;
-    }
-    const why = this.obstacle(chart.market);
-    if (why) this.refuse(why);
-    else if (stage.scale !== scaleOf(chart)) this.refuse('Nothing sent: the picture moved, point again.');
-    else if (!(Number(stage.price) > 0)) this.refuse(`Nothing sent: a price must be above zero, was ${stage.price || 'off the axis'}.`);
-    else if (stage.action !== 'alert' && stage.sized && !stage.sized.size) this.refuse(stage.sized.text || 'Nothing sent: no size.');
-    else this.enter(stage);
-  }
-
-  enter(stage) {
-    this.clickedAt = performance.now();
-    const { action, price, steps, isLive, sized, chart } = stage;
-    const fields = { chan: chart.market.chan, oid: newOid(), action, exec_mode: isLive && action !== 'alert' ? 'live' : 'dark', price, steps,
-      size: action !== 'alert' && sized?.price === price && sized.steps === steps ? sized.size : '' };
-    if (sized?.confirm && action !== 'alert') this.pin(stage, fields);
-    else this.submit(chart, fields);
-  }
-
-  /** The staged order stays where it is until enter sends it. */
-  pin(stage, fields) {
-    stage.isPinned = true;
-    this.ceremony.ask(`${stage.name} ${formatSize(fields.size)} at ${formatLevel(fields.price, stage.chart.market.digits)}`, () => {
-      this.submit(stage.chart, { ...fields, take_profit: stage.take_profit, stop_loss: stage.stop_loss, confirmed: true });
-      this.unpin(stage);
-    }, () => {
-      this.say('Dropped: nothing was sent.');
-      this.unpin(stage);
-    });
-    this.redraw();
-  }
-
-  unpin(stage) {
-    stage.isPinned = false;
-    Object.assign(stage, { take_profit: '', stop_loss: '', wait: '' });
-    if (this.stage !== stage) return;
-    if (this.held.has(stage.action)) this.aim(stage.chart);
-    else this.leave();
-  }
-
+  /** Hands an order over; its line stands at once, grey until somebody has a word on it. */
   submit(chart, fields) {
     const { market } = chart;
     const id = this.request('order', fields);

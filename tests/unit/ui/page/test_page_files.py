@@ -7,17 +7,19 @@ from stage import FILES
 
 # Top knows nothing, bottom wires; a module may import only from lines above its own.
 ORDER = """
-num ladder dom frames cache text
-cal theme view scale store link loop
-paint_bars paint_lines paint_axes
+num ladder dom frames cache text ceremony notices
+cal theme view scale store link loop order_words
+order_book
+paint_bars paint_lines paint_axes paint_orders
 paint_volume
 live
 scene
-picture
-cross cards measure
+picture line_specs
+cross cards measure lines
 chart market
-intents gestures keys
-help header status palette pane layout
+intents gestures keys order_keys amend staging order_news
+orders
+help header status palette pane layout order_pane
 actions
 debug
 main
