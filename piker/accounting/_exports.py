@@ -52,7 +52,7 @@ def _field(text: str) -> str:
 def commodity(text: str) -> str:
     """Return a name as beancount writes commodities: capitals, digits and a few signs, 2 to 24."""
     name = re.sub(r"[^A-Z0-9'._-]", "-", text.upper())
-    name = re.sub(r"^[^A-Z]+", "X", name)[:24]
+    name = (name if "A" <= name[:1] <= "Z" else f"X{name}")[:24]
     name = re.sub(r"[^A-Z0-9]+$", "", name) or "X"
     return name if len(name) > 1 else f"{name}X"
 
