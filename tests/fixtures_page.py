@@ -14,6 +14,7 @@ from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
 from piker.ui.desk import Desk, Options
+from piker.ui.order_lines import Line
 from piker.ui.server import PageServer, open_page_server
 
 
@@ -93,6 +94,11 @@ class Chart:
 
     def __init__(self, desk: Desk, edge: PageServer, nursery: trio.Nursery, fqme: str) -> None:
         self.desk, self._edge, self._nursery, self._fqme = desk, edge, nursery, fqme
+
+    def lines(self) -> list[Line]:
+        """Return the orders that the desk shows as working."""
+        assert self.desk.orders is not None
+        return self.desk.orders.market(self._fqme).lines["paper"].working()
 
     async def new_tab(self) -> PageTab:
         """Return a tab that follows the market, with the order side turned on."""

@@ -11,6 +11,8 @@ import pytest
 import trio
 from fixtures_feeds import open_market_tree
 from fixtures_page import open_chart
+from helpers import open_test_pikerd
+from system.harness import open_venue
 
 from piker import config
 from piker.clearing import open_ems
@@ -122,3 +124,55 @@ async def test_a_live_account_is_refused_by_name_and_paper_goes_on(tmp_path: Pat
             await tab.until("allocst", account="paper")
             alert = await tab.order(action="alert", price="1.00")
             await tab.until("ordst", oid=alert, state="dark_open")
+
+
+async def test_a_live_account_trades_once_its_orders_are_confirmed(tmp_path: Path) -> None:
+    (tmp_path / "brokers.toml").write_text("[binance.accounts]\nmain = '1'\n")
+    async with (
+        open_venue(tmp_path / "venue", *SYNTHETIC) as venue,
+        open_test_pikerd(
+            venues={"binance": venue.url},
+            backends={"binance": "trading_backend"},
+            conf_dir=tmp_path,
+        ),
+        open_chart(FQME) as chart,
+    ):
+        tab = await chart.new_tab()
+        await tab.until("desk", 20, mode="paper", state="ready")
+        assert not [name for name in await pids() if name.startswith("brokerd")]
+        await tab.ask("alloc", account="binance.main")
+        last = float(last_price(await tab.until("allocst", account="binance.main")))
+        await tab.until("desk", 20, mode="live", state="ready")
+        assert "brokerd.binance" in await pids()
+        fields = {"price": f"{last * 0.99:.2f}", "size": "0.001"}
+        await tab.order(**fields)
+        assert (await tab.until("err"))["code"] == "confirm"
+        oid = await tab.order(**fields, confirmed=True)
+        said = await tab.until("ordst", oid=oid, state="open")
+        assert (said["mode"], said["account"]) == ("live", "binance.main")
+        await tab.ask("cancel", oid=oid)
+        await tab.until("ordst", oid=oid, state="canceled", gone=True)
+
+
+async def test_the_legs_of_a_bracket_are_lines_of_their_own(tmp_path: Path) -> None:
+    async with open_market_tree(tmp_path, *SYNTHETIC), open_chart(FQME) as chart:
+        tab = await chart.new_tab()
+        last = float(last_price(await tab.until("allocst")))
+        await tab.until("desk", 20, state="ready")
+        legs = {"take_profit": f"{last * 1.1:.2f}", "stop_loss": f"{last * 0.9:.2f}"}
+        oid = await tab.order(order_type="market", size="0.001", **legs)
+        await tab.until("ordst", 20, oid=oid, state="closed")
+        late = await chart.new_tab()
+        rows = (await late.until("orders", 20, mode="paper"))["rows"]
+        assert {row["order_type"]: (row["trigger_price"], row["size"]) for row in rows} == {
+            "take_profit": (legs["take_profit"], "0.001"),
+            "stop": (legs["stop_loss"], "0.001"),
+        }
+        assert {row["parent"] for row in rows} == {oid}
+        stop = next(row for row in rows if row["order_type"] == "stop")
+        moved = f"{last * 0.95:.2f}"
+        await late.ask("amend", oid=stop["oid"], revision=stop["revision"], price=moved)
+        await tab.until("ordst", oid=stop["oid"], trigger_price=moved)
+        await tab.ask("flatten", account="paper")
+        await tab.until("pos", size="0")
+        assert chart.lines() == []

@@ -101,6 +101,10 @@ class OrderDesk:
                 self._turn_on(market, PAPER)
         market.follow(page, chan)
 
+    def market(self, fqme: str) -> MarketOrders:
+        """Return the order side of a market that a page follows."""
+        return self._markets[fqme]
+
     def leave(self, page: Page) -> None:
         """A page has gone."""
         for market in self._markets.values():
