@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from journals import MKT
 from ledgers import fill, fills, random_ledger
+from paper_journals import MKT
 
 from piker import clock
 from piker.accounting import fold, load_account, load_account_from_ledger, minimise, open_account

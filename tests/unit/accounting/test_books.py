@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from journals import FQME, order_records, write_journal
+from paper_journals import FQME, order_records, write_journal
 
 from piker.accounting._books import accounts_of, choose, read_books, sync_books
 from piker.accounting._report import audit_rows
