@@ -1,0 +1,354 @@
+"""
+What has to be true after a run, worked out naively: from plain maps, with fractions, step by step.
+
+Nothing here uses the code that it checks. It reads what went over the wire to and from the paper
+engine, the journal's records as maps, the ledger as TOML and what each client heard, and compares
+them to the last digit.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+from sim.sim_traders import Trader
+from sim.sim_world import BASE_NS, SimWorld
+
+from piker.clearing._messages import BrokerdPosition, Status
+from piker.model.ticks import GAP, QUOTE, TRADE
+from piker.storage.journal import Record, open_journal
+from piker.storage.memory_disk import MemoryDisk
+
+Row = dict[str, Any]
+START = Fraction(100_000)
+
+
+async def records_of(disk: MemoryDisk) -> list[Row]:
+    """Return every record of a journal as the map that was written."""
+    rows: list[Row] = []
+
+    def take(record: Record) -> None:
+        rows.append(msgspec.msgpack.decode(record.payload))
+
+    async with open_journal(disk.after_kill(), "binance.paper", fold=take, now_ns=lambda: BASE_NS):
+        pass
+    return rows
+
+
+def bytes_of(disk: MemoryDisk) -> list[tuple[str, bytes]]:
+    """Return all that stands on a disk."""
+    return [(name, disk.read(name)) for name in disk.names()]
+
+
+class Naive:
+    """An account as its fills make it, in fractions."""
+
+    def __init__(self) -> None:
+        self.cash = START
+        self.sizes: dict[str, Fraction] = defaultdict(Fraction)
+        self.averages: dict[str, Fraction] = defaultdict(Fraction)
+        self.base: dict[str, Fraction] = defaultdict(Fraction)
+        self.tids: set[str] = set()
+
+    def fill(self, fill: Row) -> None:
+        """Take one fill; a second one of the same name must not be."""
+        assert fill["tid"] not in self.tids, f"fill {fill['tid']} was told twice"
+        self.tids.add(fill["tid"])
+        fqme = f"{fill['symbol']}.binance"
+        size, price = Fraction(fill["size"]), Fraction(fill["price"])
+        signed = size if fill["action"] == "buy" else -size
+        before = self.sizes[fqme]
+        after = before + signed
+        if before == 0 or (before > 0) == (signed > 0):
+            held = self.averages[fqme] * abs(before) + price * size
+            self.averages[fqme] = held / abs(after)
+        elif after == 0:
+            self.averages[fqme] = Fraction(0)
+        elif (after > 0) != (before > 0):
+            self.averages[fqme] = price
+        self.sizes[fqme] = after
+        self.base[fqme.split("usdt", 1)[0]] += signed
+        self.cash -= signed * price + Fraction(fill["fee"])
+
+
+def fills_in(journal: list[Row]) -> list[Row]:
+    """Return the fills that a journal was told of, in order."""
+    return [
+        row["message"]
+        for row in journal
+        if row["kind"] == "told" and row["message"]["msg"] == "fill"
+    ]
+
+
+def check_account(world: SimWorld, journal: list[Row], traders: list[Trader], book: Any) -> Naive:
+    """Compare fills, positions and balances of journal, ledger, clients and memory."""
+    naive = Naive()
+    for fill in fills_in(journal):
+        naive.fill(fill)
+    check_ledger(world, fills_in(journal))
+    for fqme, size in naive.sizes.items():
+        position = book.positions[fqme]
+        assert Fraction(position.size) == size
+        assert abs(Fraction(position.average_entry_price) - naive.averages[fqme]) < Fraction(
+            1, 10**12
+        )
+        for trader in traders:
+            assert trader.client is not None
+            told = [m for m in trader.heard if isinstance(m, BrokerdPosition) and m.symbol == fqme]
+            assert Fraction(told[-1].size) == size
+            assert abs(Fraction(told[-1].avg_price) - naive.averages[fqme]) < Fraction(1, 10**11)
+            held = trader.client.positions.get(("binance", "paper"), {}).get(fqme)
+            assert Fraction(held["size"]) == size if held else size == 0
+    balances = book.balances(Decimal(100_000))
+    if naive.tids:
+        assert Fraction(balances["usdt"]) == naive.cash
+        for asset, amount in naive.base.items():
+            assert Fraction(balances.get(asset, Decimal(0))) == amount
+    return naive
+
+
+def check_ledger(world: SimWorld, fills: list[Row]) -> None:
+    """Compare the ledger's tables with the fills, digit by digit."""
+    name = "trades_binance_paper.toml"
+    text = world.files.read(name).decode() if name in world.files.names() else ""
+    tables = tomllib.loads(text, parse_float=str)
+    assert len(tables) == len(fills)
+    found = {str(table["tid"]): table for table in tables.values()}
+    for fill in fills:
+        table, sign = found[fill["tid"]], 1 if fill["action"] == "buy" else -1
+        assert Decimal(table["size"]) == sign * Decimal(fill["size"])
+        assert Decimal(table["price"]) == Decimal(fill["price"])
+        assert Decimal(table["cost"]) == Decimal(fill["fee"])
+        assert table["fqme"] == f"{fill['symbol']}.binance"
+
+
+# ---- orders
+
+
+def check_clients(world: SimWorld, traders: list[Trader], journal: list[Row]) -> None:
+    """Hold what each client heard: every fill of what it sees, one end of each order."""
+    fills: dict[str, list[str]] = defaultdict(list)
+    for fill in fills_in(journal):
+        fills[fill["oid"]].append(fill["tid"])
+    for trader in traders:
+        assert trader.client is not None
+        assert trader.client.trades.missed == 0
+        words: dict[str, list[Status]] = defaultdict(list)
+        for word in trader.heard:
+            if isinstance(word, Status):
+                words[word.oid].append(word)
+        for oid, said in words.items():
+            ends = [word for word in said if word.is_terminal]
+            is_ours = any(word.req is not None and word.state != "error" for word in said)
+            assert len(ends) <= 1, f"{oid} has ended {[word.resp for word in ends]}"
+            told = [word.brokerd_msg["tid"] for word in said if word.resp == "fill"]
+            assert told == fills[oid][-len(told) :] if told else not (is_ours and fills[oid])
+            check_story(said)
+        check_answers(trader, words)
+
+
+def check_story(said: list[Status]) -> None:
+    """Hold one order's words, as one client heard them."""
+    ended, revision = False, 0
+    for word in said:
+        if ended:
+            assert word.refused or word.resp == "fill", "only late fills and refusals after the end"
+        if word.state != "error" and not word.refused:
+            assert word.revision >= revision or word.resp == "fill"
+            revision = max(revision, 0 if word.refused else min(word.revision, revision or 1))
+        ended = ended or word.is_terminal
+
+
+def check_answers(trader: Trader, words: dict[str, list[Status]]) -> None:
+    """Each request was answered: the order moved, or the request was refused by name."""
+    for at_ns, what, oid in trader.asked:
+        if what == "refused here":
+            continue
+        after = [word for word in words.get(oid, []) if word.time_ns >= at_ns]
+        assert after, f"{what} of {oid} was never answered"
+        if what == "cancel":
+            assert any(w.cancel_called or w.is_terminal or w.refused == "cancel" for w in after)
+
+
+def check_venue(world: SimWorld, book: Any) -> None:
+    """Compare each order with what the paper engine said and was asked (a run without kills)."""
+    asked: dict[tuple[str, int], Row] = {}
+    for _, row in world.asked:
+        if row["msg"] == "brokerd_order":
+            key = row["oid"], row["number"]
+            assert key not in asked, f"request {key} was sent twice"
+            asked[key] = row
+    state: dict[str, str] = {}
+    in_force: dict[str, int] = {}
+    filled: dict[str, Fraction] = defaultdict(Fraction)
+    for _, row in world.told:
+        oid = row["oid"]
+        if row["msg"] == "brokerd_status":
+            assert state.get(oid) not in ("closed", "canceled", "error")
+            state[oid] = row["status"]
+            if row["status"] == "open":
+                in_force[oid] = row["number"]
+            else:
+                assert Fraction(row["filled"]) == filled[oid]
+        elif row["msg"] == "fill":
+            filled[oid] += Fraction(row["size"])
+        elif row["msg"] == "error" and row["request"] == "entry":
+            state[oid] = "error"
+    for oid, last in state.items():
+        dialog = book.dialogs[oid]
+        assert Fraction(dialog.filled) == filled[oid]
+        want = {"open": ("open", "partially_filled")}.get(last, (last,))
+        assert dialog.state in want
+        if last == "open":
+            row = asked[oid, in_force[oid]]
+            assert dialog.order.size == Decimal(row["size"])
+            assert dialog.is_fired or dialog.order.price == Decimal(row["price"])
+
+
+# ---- brackets and limits, from what went over the wire
+
+
+def check_brackets(world: SimWorld, book: Any) -> None:
+    """Legs never take back more than the entry has filled, and one is at the venue at a time."""
+    parents = {dialog.oid: dialog.order.parent for dialog in book.dialogs if dialog.order.parent}
+    filled: dict[str, Fraction] = defaultdict(Fraction)
+    back: dict[str, Fraction] = defaultdict(Fraction)
+    out: dict[str, set[str]] = defaultdict(set)
+    both = sorted(
+        [(at, 0, row) for at, row in world.told] + [(at, 1, row) for at, row in world.asked],
+        key=lambda one: one[:2],
+    )
+    for _, side, row in both:
+        oid = row.get("oid", "")
+        parent = parents.get(oid)
+        if side == 0 and row["msg"] == "fill":
+            filled[oid] += Fraction(row["size"])
+            if parent:
+                back[parent] += Fraction(row["size"])
+        if parent and side == 0:
+            is_end = row["msg"] == "brokerd_status" and row["status"] in ("closed", "canceled")
+            if is_end or (row["msg"] == "error" and row["request"] == "entry"):
+                out[parent].discard(oid)
+        if parent and row["msg"] == "brokerd_order":
+            assert row["reduce_only"]
+            out[parent].add(oid)
+            assert len(out[parent]) == 1, "two legs of one entry at the venue"
+    for parent, size in back.items():
+        assert size <= filled[parent]
+
+
+def check_limits(world: SimWorld, journal: list[Row]) -> None:
+    """Nothing that left breaks a limit; as many orders a second as allowed, no more."""
+    times = [row["time_ns"] for row in journal if row["kind"] == "asked" and _is_trade(row)]
+    for early, late in zip(times, times[40:], strict=False):
+        assert late - early >= 1_000_000_000
+    held = {row["request"]["oid"] for row in journal if row["kind"] == "asked"
+            and row["request"].get("exec_mode") == "dark"}  # fmt: skip
+    for _, row in world.asked:
+        if row["msg"] == "brokerd_order" and not row["reduce_only"] and row["oid"] not in held:
+            price = Decimal(row["price"]) or Decimal(row["trigger_price"] or 0)
+            assert price % Decimal("0.1") == 0
+            assert Decimal(row["size"]) % Decimal("0.001") == 0
+
+
+def _is_trade(row: Row) -> bool:
+    request = row["request"]
+    return request["msg"] == "order" and request["action"] != "alert"
+
+
+# ---- triggers, tick by tick
+
+
+def check_triggers(world: SimWorld, journal: list[Row], end_ns: int) -> int:
+    """Hold each held order of a client against every tick while it was held; return how many."""
+    held: dict[str, Row] = {}
+    count = 0
+    for row in [*journal, {"kind": "end", "time_ns": end_ns}]:
+        oid = row.get("oid") or row.get("request", {}).get("oid")
+        if row["kind"] == "end":
+            for one in held.values():
+                assert not _crossings(world, one, end_ns), "it was crossed and did not fire"
+            break
+        if row["kind"] == "asked":
+            request = row["request"]
+            if oid in held:
+                count += _until(world, held, oid, row["time_ns"])
+                if request["msg"] == "cancel":
+                    del held[oid]
+                else:
+                    held[oid] = {**_held(row, held[oid]), "best": held[oid]["best"]}
+            elif request["msg"] == "order" and _is_held(request) and "revision" not in request:
+                held[oid] = _held(row, None)
+        elif row["kind"] == "happened" and oid in held and row["event"]["event"] == "triggered":
+            one = held.pop(oid)
+            crossed = _crossings(world, one, row["time_ns"] + 1)
+            assert crossed, f"{oid} fired without a crossing"
+            assert crossed[0] == row["time_ns"] or row["event"].get("gapped")
+            count += 1
+    return count
+
+
+def _is_held(request: Row) -> bool:
+    is_dark = request["action"] == "alert" or request["exec_mode"] == "dark"
+    return is_dark and not request.get("parent")
+
+
+def _until(world: SimWorld, held: dict[str, Row], oid: str, time_ns: int) -> int:
+    assert not _crossings(world, held[oid], time_ns), f"{oid} was crossed and did not fire"
+    return 1
+
+
+def _held(row: Row, before: Row | None) -> Row:
+    """Return what a held order waits for; its side changes with its trigger alone."""
+    request, last = row["request"], Decimal(row["last"])
+    trigger = request.get("trigger_price") or request.get("price")
+    is_up = request["action"] == "buy"
+    if before is not None and before["trigger"] == trigger:
+        is_up = before["is_up"]
+    elif request["order_type"] not in ("stop", "take_profit") and not request.get("trail"):
+        is_up = Decimal(trigger) >= last
+    elif request["order_type"] == "take_profit":
+        is_up = not is_up
+    return {"time_ns": row["time_ns"], "action": request["action"], "trigger": trigger,
+            "trail": request.get("trail", ""), "is_up": is_up, "best": last,
+            "fqme": request["symbol"]}  # fmt: skip
+
+
+def _crossings(world: SimWorld, one: Row, end_ns: int) -> list[int]:
+    """Return the times before `end_ns` at which a tick crosses, following a trail's best price."""
+    fqme = one.get("fqme")
+    times = []
+    for name, market in world.markets.items():
+        if fqme not in (None, name):
+            continue
+        for row in (row for batch in market.tape for row in batch):
+            at = int(row["time_recv_ns"])
+            if not one["time_ns"] < at < end_ns or row["type"] == GAP:
+                continue
+            price = _seen(row, one["action"])
+            if price is not None and _is_crossed(one, price):
+                times.append(at)
+    return times
+
+
+def _seen(row: Any, action: str) -> Decimal | None:
+    if row["type"] == TRADE:
+        return Decimal(str(float(row["price"])))
+    if row["type"] == QUOTE and action != "alert":
+        return Decimal(str(float(row["price2" if action == "buy" else "price"])))
+    return None
+
+
+def _is_crossed(one: Row, price: Decimal) -> bool:
+    if not one["trail"]:
+        level = Decimal(one["trigger"])
+    else:
+        one["best"] = (min if one["is_up"] else max)(one["best"], price)
+        way = Decimal(one["trail"].rstrip("%"))
+        way = one["best"] * way / 100 if one["trail"].endswith("%") else way
+        level = one["best"] + way if one["is_up"] else one["best"] - way
+    return price >= level if one["is_up"] else price <= level
