@@ -78,8 +78,9 @@ class AccountBook:
         for output in outputs:
             if isinstance(output, on.Tell):
                 self._index(self.dialogs[output.status.oid])
-        self.last_ns = max(self.last_ns, record.time_ns)
         self.changed = self.changed or bool(fills) or self.dialogs.changes != before
+        if self.changed:
+            self.last_ns = max(self.last_ns, record.time_ns)
         return outputs + tuple(self._holds(fills))
 
     def _take(self, record: rec.Input) -> Outputs:

@@ -147,6 +147,7 @@ class AccountKeeper:
         self._work = trio.Event()
         self._room = trio.Event()
         self._left: list[tuple[str, int]] = []
+        self._withdrawn: set[tuple[str, int]] = set()  # before their record was durable
         self._bytes = 0
         self._trailed_ns = 0
         self._rotation_due = trio.Event()
@@ -394,7 +395,10 @@ class AccountKeeper:
         """Do what waits for no disk: a cancel leaves, a trigger is held or let go."""
         for output in outputs:
             match output:
-                case on.SendCancel() | on.Withdraw():
+                case on.Withdraw(oid=oid, number=number):
+                    self._withdrawn.add((oid, number))
+                    self._desk.send(self, output)
+                case on.SendCancel():
                     self._desk.send(self, output)
                 case on.Arm(order=order, side=side, best=best):
                     self.darks.arm(order, side, best)
@@ -429,13 +433,16 @@ class AccountKeeper:
     def _do(self, outputs: Outputs) -> None:
         for output in outputs:
             match output:
-                case on.Send():
-                    self._desk.send(self, output)
+                case on.Send(order=order):
+                    if (order.oid, order.number) in self._withdrawn:
+                        self._withdrawn.discard((order.oid, order.number))
+                    else:
+                        self._desk.send(self, output)
                 case on.Tell(status=status):
                     self._tell(status)
                 case on.Book(oid=oid, fill=fill):
-                    order = self.book.dialogs[oid].order
-                    self.ledger.put(self.book.transaction_of(order.symbol, order.action, fill))
+                    asked = self.book.dialogs[oid].order
+                    self.ledger.put(self.book.transaction_of(asked.symbol, asked.action, fill))
                 case on.Hold(position=position):
                     self._hold(position)
                 case on.Note(oid=oid, text=text, level=level):
@@ -507,7 +514,8 @@ class AccountKeeper:
                 self._tell(replace(said, reason=said.reason or reason))
             elif isinstance(output, on.Hold):
                 self._hold(output.position)
-        if self.journal.state == "full":
+        if not self._is_closed:
+            # Records that are written from here on do not stand alone: a snapshot has to come.
             self._rotation_due.set()
 
     async def _rotate_when_due(self) -> None:
@@ -527,7 +535,7 @@ class AccountKeeper:
             except JournalError as error:
                 log.error("journal not rotated account=%s cause=%s", self.name, error)
                 await trio.sleep(MEND_PERIOD_S)
-                if self.journal.state == "full":
+                if not self._is_closed:
                     self._rotation_due.set()
                 continue
             self._mended()
