@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from piker.accounting._tables import Unexplained
 Row = dict[str, Any]
 
 PRICE_DIGITS = 12  # of a quotient; what a market trades at has fewer
+SHORT_DIGITS = 4
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -63,6 +64,13 @@ def price(value: Decimal) -> str:
     """Return a quotient with the digits that mean something."""
     with localcontext(CONTEXT):
         return plain(round(value, PRICE_DIGITS)) or "0"
+
+
+def short(value: Decimal) -> str:
+    """Return a number as a person scans it: `1.5k`, and below 1 with the digits that count."""
+    if not value or abs(value) >= 1:
+        return humanize(value)
+    return plain(Context(prec=SHORT_DIGITS).plus(value)) or "0"
 
 
 def stamp(moment: datetime) -> str:
@@ -243,9 +251,8 @@ def summary(holdings: Holdings) -> list[Line]:
     held = [position for position in holdings.positions() if position.size]
     lines = [Line(f"Piker Position Summary {holdings.name} -> total pps: {len(held)}")]
     for position in held:
-        unit = round(position.ppu, 2)
-        worth = humanize(position.dsize)
-        text = f"{position.fqme}: {humanize(position.size)}u @{unit} = $ {worth}"
+        unit = round(position.ppu, 2) if abs(position.ppu) >= 1 else short(position.ppu)
+        text = f"{position.fqme}: {short(position.size)}u @{unit} = $ {short(position.dsize)}"
         lines.append(Line(text, 1 if position.size > 0 else -1))
     return lines
 

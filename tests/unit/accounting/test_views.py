@@ -105,6 +105,15 @@ def test_summary_is_a_head_and_a_line_a_position() -> None:
     ]
 
 
+def test_small_sizes_and_prices_keep_the_digits_that_count() -> None:
+    tiny = fill(1, "0.00012", "50635.78")
+    cheap = fill(1, "3", "0.000012345678", fqme="pepeusdt.spot.binance", bs_mktid="PEPE")
+    assert [line.text for line in summary(holdings([tiny, cheap]))[1:]] == [
+        "btcusdt.spot.binance: 0.00012u @50635.78 = $ 6.1",
+        "pepeusdt.spot.binance: 3.0u @0.00001235 = $ 0.00003704",
+    ]
+
+
 def test_totals_add_up_what_is_known() -> None:
     rows = position_rows(holdings(fills(("2", "100", "1"), ("-1", "130"))), {FQME: D(90)})
     assert totals(rows) == {"realised": "30", "unrealised": "-10", "fees": "1"}
