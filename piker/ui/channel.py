@@ -14,7 +14,7 @@ import numpy as np
 
 from piker.ui import messages
 from piker.ui.messages import Answer
-from piker.ui.order_messages import OrderAnswer, merged_order
+from piker.ui.order_messages import OrderAnswer, Orders, OrderState, merged_order
 from piker.ui.picture import Change, Picture
 
 
@@ -60,3 +60,8 @@ def merged_answer(waiting: Answer, answer: Answer) -> Answer | None:
     if isinstance(waiting, OrderAnswer) and isinstance(answer, OrderAnswer):
         return merged_order(waiting, answer)
     return None
+
+
+def must_follow(waiting: Answer, answer: Answer) -> bool:
+    """Whether `answer` would say nothing, or something old, if it went out before `waiting`."""
+    return isinstance(waiting, Orders) and isinstance(answer, OrderState)

@@ -97,6 +97,7 @@ class OrderLink:
                     if not is_passing:
                         delay_s = 0.0
                 self._drop_queue(cause)
+                self._market.give_up(self._mode, f"no word from emsd: {cause}")
                 if not delay_s:
                     self._market.set_state(self._mode, "refused", cause)
                     return

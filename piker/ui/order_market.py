@@ -248,6 +248,15 @@ class MarketOrders:
         """Show an order that is being handed to the EMS."""
         self.tell(self.lines[mode].enter(order), asker, id)
 
+    def give_up(self, mode: Mode, reason: str) -> None:
+        """
+        Take away the lines of orders that have no word yet, for the way to the EMS is lost.
+
+        One that was taken after all is there again with the next snapshot.
+        """
+        for line in self.lines[mode].working():
+            self.drop(line.asked.oid, mode, reason)
+
     def drop(self, oid: str, mode: Mode, reason: str) -> None:
         """Take the line of an order away that the EMS never got."""
         if row := self.lines[mode].drop(oid, reason):

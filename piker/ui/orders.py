@@ -44,7 +44,7 @@ from piker.ui.picture import Picture
 
 log = get_logger(__name__)
 
-FLAT_WITHIN_S: Final = 5.0  # for the exits of a position to be cancelled before it is closed
+FLAT_WITHIN_S: Final = 5.0  # for a position's exits to be cancelled, and for it to be closed
 
 Load = Callable[[str, str], Iterable[Transaction]]
 Switch = Callable[[], Awaitable[Any]]
@@ -82,6 +82,7 @@ class OrderDesk:
         self._markets: dict[str, MarketOrders] = {}
         self._links: dict[tuple[str, Mode], OrderLink] = {}
         self._reading: set[tuple[str, str]] = set()
+        self._closing: set[tuple[str, str]] = set()  # positions, by market and account
         self._is_up = False
 
     # ---- pages and the tree
@@ -121,11 +122,9 @@ class OrderDesk:
         """Return why the order path takes no order of a market, '' when it may."""
         market = self._markets.get(fqme)
         state = market.states["paper"] if market else None
-        if state is None or state.state == "off":
+        if state is None or state.state in ("off", "connecting"):
             return ""
-        if state.killed:
-            return state.killed
-        return state.text if state.state in ("lost", "refused") or state.text else ""
+        return state.killed or state.text
 
     # ---- what pages ask
 
@@ -153,9 +152,9 @@ class OrderDesk:
                 self._ask_cancel(market, request.oid)
             case CancelAll():
                 asked = [line.asked.oid for m in market.lines.values() for line in m.working()]
-                page.send(Count(request.id, request.chan, len(asked)))
                 for oid in asked:
                     self._ask_cancel(market, oid)
+                page.send(Count(request.id, request.chan, len(asked)))
             case SizeAsked():
                 self._size(market, page, request)
             case AllocAsked():
@@ -269,6 +268,10 @@ class OrderDesk:
         if not market.held(asked.account):
             raise ValueError(f"{asked.account} holds nothing of {market.mkt.fqme}")
         self._link(market, mode_of(asked.account))
+        key = market.mkt.fqme, asked.account
+        if key in self._closing:
+            raise ValueError(f"{asked.account}: the position is being closed")
+        self._closing.add(key)
         self._nursery.start_soon(self._close_position, market, page, asked)
 
     async def _close_position(self, market: MarketOrders, page: Page, asked: Flatten) -> None:
@@ -277,9 +280,7 @@ class OrderDesk:
         try:
             for oid in _exits(market, mode, asked.account):
                 self._ask_cancel(market, oid)
-            with trio.move_on_after(FLAT_WITHIN_S):
-                while _exits(market, mode, asked.account):
-                    await market.changed.wait()
+            await _wait_until(market, lambda: not _exits(market, mode, asked.account))
             if left := _exits(market, mode, asked.account):
                 raise ValueError(f"not closed: {len(left)} exits are not cancelled yet")
             held = market.held(asked.account)
@@ -289,8 +290,11 @@ class OrderDesk:
             link = self._link(market, mode)
             market.enter(order, mode, (page, asked.chan), asked.id)
             link.ask(lambda client: client.send(order), order.oid)
+            await _wait_until(market, lambda: not market.held(asked.account))
         except ValueError as err:
             self._refuse(page, asked, str(err))
+        finally:
+            self._closing.discard((market.mkt.fqme, asked.account))
 
     async def _switch(self, page: Page, asked: Kill | Arm) -> None:
         try:
@@ -323,6 +327,13 @@ class _Refused(ValueError):
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+async def _wait_until(market: MarketOrders, holds: Callable[[], bool]) -> None:
+    """Wait until something holds of a market's orders, for `FLAT_WITHIN_S` at most."""
+    with trio.move_on_after(FLAT_WITHIN_S):
+        while not holds():
+            await market.changed.wait()
 
 
 def _line(market: MarketOrders, oid: str) -> tuple[Mode, Line]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from piker.errors import PikerError
 from piker.ui import frames, messages
-from piker.ui.channel import Channel, Wanted, merged_answer
+from piker.ui.channel import Channel, Wanted, merged_answer, must_follow
 from piker.ui.ladder import RUNGS, view_level
 from piker.ui.messages import Answer, Close, Err, Gap, Live, Open, Request, Want
 from piker.ui.picture import Change, HistoryChanged, Picture, Renewed, TailMoved
@@ -213,10 +213,12 @@ class Session:
 
     def send(self, answer: Answer) -> None:
         """Queue a control message; one that waits and says less of the same thing is replaced."""
-        for i, waiting in enumerate(self._control):
-            if merged := merged_answer(waiting, answer):
+        for i in reversed(range(len(self._control))):
+            if merged := merged_answer(self._control[i], answer):
                 self._control[i] = merged
                 return
+            if must_follow(self._control[i], answer):
+                break
         self._control.append(answer)
         self.wake()
 

@@ -116,6 +116,11 @@ class FakeEms:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    def hang_up(self) -> None:
+        """End every client's stream."""
+        while self._streams:
+            self._streams.pop().close()
+
     def say(self, order: Order, resp: str, **words: Any) -> None:
         """Tell a status of an order."""
         source = "dark" if resp == "dark_open" else "paperboi"

@@ -287,6 +287,21 @@ async def test_closing_a_position_cancels_its_exits_first():
         assert ems.statuses["ef" * 16].state == "open"
 
 
+async def test_a_position_is_closed_once_however_often_it_is_asked():
+    async with open_desk() as (_, ems, new_page):
+        page = await ready(new_page)
+        page.order()
+        await page.until("ordst", state="open")
+        ems.fill(OID, Decimal(1), Decimal(100))
+        await page.until("pos", size="1")
+        ems.latency_s = 0.01
+        page.ask("flatten", account="paper")
+        page.ask("flatten", account="paper")
+        assert (await page.until("err"))["text"] == "paper: the position is being closed"
+        await page.until("pos", size="0")
+        assert len(ems.sent) == 2
+
+
 async def test_closing_nothing_is_refused():
     async with open_desk() as (_, _, new_page):
         page = await ready(new_page)
@@ -323,6 +338,17 @@ async def test_a_lost_emsd_is_said_and_all_is_read_again_when_it_is_back():
         (row,) = (await page.until("orders"))["rows"]
         assert row["oid"] == OID
         assert desk.gate(FQME) == ""
+
+
+async def test_an_order_without_a_word_goes_with_the_way_to_the_ems():
+    async with open_desk() as (_, ems, new_page):
+        page = await ready(new_page)
+        ems.is_mute = True
+        page.order()
+        await page.until("ordst", state="sent")
+        ems.hang_up()
+        said = await page.until("ordst", gone=True)
+        assert said["reason"] == "no word from emsd: emsd has left"
 
 
 async def test_an_ems_that_cannot_be_reached_is_tried_again(autojump_clock):
@@ -431,6 +457,20 @@ async def test_a_page_that_shows_another_market_hears_no_more():
         await one.until("ordst", state="open")
         said = [json.loads(f) for f in iter(lambda: other.session.next_frame(0, 0), None)]
         assert "ordst" not in [each["op"] for each in said]
+
+
+async def test_the_end_of_an_order_never_overtakes_a_snapshot_that_shows_it():
+    async with open_desk() as (desk, ems, new_page):
+        page = await ready(new_page)
+        page.order()
+        await page.until("ordst", state="open")
+        desk.market(FQME).greet(page.session, 1)
+        await ems.cancel(OID)
+        await trio.testing.wait_all_tasks_blocked()
+        said = [json.loads(f) for f in iter(lambda: page.session.next_frame(0, 0), None)]
+        ops = [(each["op"], each.get("gone")) for each in said if each["op"] in ("orders", "ordst")]
+        assert ops[0][0] == "orders"
+        assert ops[-1] == ("ordst", True)
 
 
 async def test_a_burst_of_statuses_never_overflows_a_page():
