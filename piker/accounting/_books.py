@@ -23,6 +23,7 @@ from piker.accounting._ledger import ZERO, Transaction, iter_by_dt
 from piker.accounting._position import fold, minimise
 from piker.accounting._tables import Normaliser, Tables
 from piker.accounting._views import Holdings, plain
+from piker.accounting._writer import moment_of
 from piker.accounting.files import (
     ledger_path,
     open_ledger_writer,
@@ -223,6 +224,8 @@ def bring_up(tables: Tables, view: JournalView, *, is_whole: bool) -> _audit.Out
 
     A journal that lacks records (`is_whole` false) adds to a file and never takes from it.
     """
+    begin = moment_of(view.book.since_ns)  # what was before a reset is put aside
+    tables.records = {name: record for name, record in tables.records.items() if record.dt >= begin}
     added = _audit.add_fills(tables, view.transactions)
     if not is_whole:
         return added
@@ -327,6 +330,7 @@ async def _write_books(account: Account, view: JournalView, journal: Journal) ->
     )
     try:
         known = view.transactions
+        writer.begin_at(view.book.since_ns)
         if not journal.report.is_state_sound:
             outcome = writer.append(known)
         else:

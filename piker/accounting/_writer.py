@@ -274,7 +274,7 @@ class LedgerWriter:
         markets = markets or {}
         has_all = all(each.fqme in markets for each in self._positions.values() if each.size)
         known = {} if has_all else self._known_holdings(there, name)
-        now = datetime.fromtimestamp(self._now_ns() / 1e9, UTC)
+        now = moment_of(self._now_ns())
         holdings = []
         for key in sorted(self._positions):
             position, clears = self._positions[key], self._open.get(key[2], [])
@@ -304,6 +304,18 @@ class LedgerWriter:
                 disk.rename(name, f"{name.removesuffix('.toml')}.{label}.toml")
                 disk.sync_folder()
         self._forget()
+
+    def begin_at(self, time_ns: int) -> bool:
+        """
+        Put both files aside when they hold fills of before a reset of the account.
+
+        False when there is nothing of the kind: it may be called at every start.
+        """
+        begin = moment_of(time_ns)
+        if all(record.dt >= begin for record in self.transactions()):
+            return False
+        self.archive(f"{time_ns // 1_000_000_000}")
+        return True
 
     # ---- inside ---------------------------------------------------------------------------
 
@@ -399,6 +411,11 @@ class LedgerWriter:
             log.warning("account file is written anew: %s", err)
             return {}
         return {each.fqme: each for each in holdings}
+
+
+def moment_of(time_ns: int) -> datetime:
+    """Return nanoseconds since the epoch as a moment, to the microsecond."""
+    return datetime.fromtimestamp(time_ns // 1000 / 1e6, UTC)
 
 
 def open_ledger_writer(

@@ -6,11 +6,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from paper_journals import FQME, order_records, write_journal
+from paper_journals import FQME, SECOND, START_NS, order_records, write_journal
 
 from piker.accounting._books import accounts_of, choose, read_books, sync_books
 from piker.accounting._report import audit_rows
 from piker.accounting._views import position_rows
+from piker.clearing import _records as rec
 from piker.errors import PikerError
 
 ROWS = (("buy", "2", "100"), ("buy", "2", "110", 4), ("sell", "1", "130"))
@@ -142,3 +143,18 @@ async def test_damaged_journal_takes_nothing_out_of_a_ledger(tmp_conf: Path) -> 
     assert books.warnings
     assert books.found.differences == ()
     assert [position.size for position in books.holdings.positions()] == [3]
+
+
+async def test_ledger_of_before_a_reset_is_put_aside(tmp_conf: Path) -> None:
+    await make_journal(tmp_conf)
+    [account] = choose("binance", "paper")
+    await sync_books(account)
+    reset = rec.Reset(time_ns=START_NS + 100 * SECOND, balance=Decimal(1))
+    await write_journal(tmp_conf, [reset, *order_records(200, "buy", "7", "9")])
+    assert [p.size for p in read_books(account).holdings.positions()] == [7]
+    done = await sync_books(account)
+    assert (done.written, done.differences) == (1, ())
+    aside = account.ledger.with_suffix(f".{START_NS // SECOND + 100}.toml")
+    assert aside.read_text().count("size = ") == 6
+    assert (await sync_books(account)).is_changed is False
+    assert audit_rows(read_books(account), ()) == []
