@@ -33,6 +33,7 @@ class Desk:
         self.env = {**os.environ, "PIKER_CONFIG_DIR": str(self.state), "PIKER_SHM_DIR": str(shm)}
         self.env.pop("PIKER_REGISTRY", None)
         self.venue = venue
+        self.lasts: dict[str, float] = {}
         self.pikerd = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -87,8 +88,10 @@ class Desk:
         return err.strip().removeprefix("piker: ")
 
     def price(self, share: float, fqme: str = FQME) -> str:
-        """Return a price at `share` of the last one, on the market's increment."""
-        return f"{self.row('quote', fqme)['last'] * share:.2f}"
+        """Return a price at `share` of the last one when first asked, on the increment."""
+        if fqme not in self.lasts:
+            self.lasts[fqme] = self.row("quote", fqme)["last"]
+        return f"{self.lasts[fqme] * share:.2f}"
 
     def cancel_all(self) -> None:
         """Leave no order behind."""
