@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import trio
 
+from piker import faults
 from piker.data._blocks import L1Block, L2Block
 from piker.data._ring import TickRing
 from piker.model.feed import Book, FeedState, Quote, Trade
@@ -321,6 +322,7 @@ class MarketFeed:
         records = np.array(self._records, TICK_DTYPE)
         self._records = []
         self.ring.put_many(records)
+        faults.point("datad.ticks.published")
         self.l1.write(**self._l1)
         self._ring_bell()
 
