@@ -19,8 +19,8 @@ import trio
 from piker import config
 from piker.errors import SymbolNotFound
 from piker.log import get_logger
-from piker.service import find_run, open_piker_runtime
-from piker.service.private import ensure_pikerd, leave_private_run
+from piker.service import find_run
+from piker.service.private import ensure_pikerd, leave_private_run, open_run
 from piker.ui.desk import Desk, Options, sentence
 from piker.ui.opener import offer_page
 from piker.ui.server import PageServer, open_page_server
@@ -75,7 +75,7 @@ async def _serve_run(
         nursery.start_soon(trio.to_thread.run_sync, import_module, "piker.ui.source")
         await ensure_pikerd(options.venues, None, options.loglevel)
         desk.say("Joining pikerd…")
-    async with open_piker_runtime("chart", venues=options.venues, loglevel=options.loglevel):
+    async with open_run("chart", venues=options.venues, loglevel=options.loglevel):
         async with trio.open_nursery() as nursery:
             desk.join_run(nursery)
             nursery.start_soon(desk.watch_tree, _is_private_run())

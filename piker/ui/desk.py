@@ -21,7 +21,8 @@ from piker.service.private import ensure_pikerd
 from piker.service.rpc import service_rows
 from piker.ui.messages import PROTO, Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
 from piker.ui.order_messages import OrderRequest
-from piker.ui.orders import OrderDesk, real_ems
+from piker.ui.order_path import real_ems
+from piker.ui.orders import OrderDesk
 from piker.ui.picture import Picture
 from piker.ui.recent import Recent
 from piker.ui.search import BrokerSearch, loaded_hits, search_providers

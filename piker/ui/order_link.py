@@ -9,48 +9,25 @@ a client that cannot be opened at all is tried again, unless the EMS has refused
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import trio
 
 from piker import clock
-from piker.clearing import BrokerdFill, BrokerdPosition, Order, Status
+from piker.clearing import BrokerdPosition, Status
 from piker.errors import ConnectionLost, PikerError, ServiceUnavailable, leaves
 from piker.log import get_logger
 from piker.ui.order_market import MarketOrders
 from piker.ui.order_messages import Mode
+from piker.ui.order_path import Client, OpenEms, Said
 
 log = get_logger(__name__)
 
 QUEUE_MAX: Final = 256  # requests that wait for the EMS; a hand is slower by far
 _RETRY_MIN_S, _RETRY_MAX_S = 0.2, 5.0
 
-Said = Status | BrokerdPosition
 Work = Callable[["Client"], Awaitable[None]]
-
-
-class Client(Protocol):
-    """What is used of the order client."""
-
-    state: str
-    cause: str
-    held: int
-    fills: Mapping[str, list[BrokerdFill]]
-
-    async def send(self, msg: Order) -> None:
-        """Hand an order, or an amend, to the EMS."""
-
-    async def cancel(self, uuid: str) -> None:
-        """Ask to cancel an order."""
-
-    async def wait_state_change(self) -> None:
-        """Return when `state`, `cause` or `held` may have changed."""
-
-
-Opened = tuple[Client, AsyncIterator[Said], Mapping[Any, Any], list[str], Mapping[str, Any]]
-OpenEms = Callable[[str, Mode], AbstractAsyncContextManager[Opened]]
 
 
 class OrderLink:

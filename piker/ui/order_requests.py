@@ -21,6 +21,7 @@ from piker.ui.order_lines import Line
 from piker.ui.order_messages import AmendAsked, Mode, OrderAsked
 
 CLIENT_REF = "chart"
+_YEAR_10000_S = 253_402_300_800
 _OID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -56,7 +57,7 @@ def new_order(asked: OrderAsked, mkt: MktPair, account: str, size: Decimal) -> O
         brokers=(mkt.broker,),
         order_type=asked.order_type,
         time_in_force=asked.tif,
-        expire_time_ns=round(asked.expire * clock.NS),
+        expire_time_ns=_nanoseconds(asked.expire),
         post_only=asked.post_only,
         reduce_only=asked.reduce_only,
         trigger_price=number_or_none("trigger_price", asked.trigger_price),
@@ -66,6 +67,18 @@ def new_order(asked: OrderAsked, mkt: MktPair, account: str, size: Decimal) -> O
         parent=asked.parent,
         client_ref=CLIENT_REF,
     )
+
+
+def _nanoseconds(seconds: float) -> int:
+    """
+    Return a time of the page in the order path's unit.
+
+    Raises:
+      ValueError: no time that can be.
+    """
+    if not 0 <= seconds < _YEAR_10000_S:
+        raise ValueError(f"expire: was {seconds}, expected epoch seconds")
+    return round(seconds * clock.NS)
 
 
 def amended(line: Line, asked: AmendAsked) -> Order:
@@ -93,22 +106,18 @@ def amended(line: Line, asked: AmendAsked) -> Order:
     return replace(before, revision=asked.revision, **changes)
 
 
-def needs_confirm(ui: Ui, order: Order, mode: Mode, last: Decimal | None) -> bool:
-    """Whether `[ui] confirm` wants the trader to confirm this order; an alert never needs it."""
-    if order.is_alert:
-        return False
+def needs_confirm(ui: Ui, mode: Mode, exec_mode: str, worth: Decimal | None) -> bool:
+    """Whether `[ui] confirm` wants the trader to confirm an order of so much; None: not known."""
     if ui.confirm == "live":
-        return mode == "live" and order.exec_mode == "live"
+        return mode == "live" and exec_mode == "live"
     above = ui.confirm_above
-    if above is None:
-        return False
+    return above is not None and (worth is None or worth > above)
+
+
+def worth_of(order: Order, last: Decimal | None) -> Decimal | None:
+    """Return what an order is worth at its price, or at the last one; None when there is none."""
     price = order.price or order.trigger_price or last
-    return price is None or price * order.size > above
-
-
-def why_not_flat(size: Decimal, account: str, fqme: str) -> str:
-    """Return why a position cannot be closed, '' when it can."""
-    return "" if size else f"{account} holds nothing of {fqme}"
+    return price * order.size if price is not None else None
 
 
 def closing_order(oid: str, mkt: MktPair, account: str, held: Decimal) -> Order:

@@ -8,21 +8,19 @@ turns the order side on, or by itself once `emsd` runs; the run's token stays in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
 
-import msgspec
 import trio
 
-from piker import clock, config
-from piker.accounting import Transaction
-from piker.errors import ConfigError, PikerError
+from piker import config
+from piker.clearing import Order
+from piker.errors import PikerError, leaves
 from piker.log import get_logger
 from piker.ui.messages import Err
+from piker.ui.order_closing import close_position
 from piker.ui.order_lines import Line
-from piker.ui.order_link import OpenEms, OrderLink
+from piker.ui.order_link import OrderLink
 from piker.ui.order_market import PAPER, MarketOrders, Page, mode_of
 from piker.ui.order_messages import (
     AllocAsked,
@@ -39,38 +37,17 @@ from piker.ui.order_messages import (
     SizeAsked,
     Trade,
 )
-from piker.ui.order_requests import amended, closing_order, needs_confirm, new_order
+from piker.ui.order_path import Ems
+from piker.ui.order_requests import (
+    amended,
+    needs_confirm,
+    new_order,
+    number_or_none,
+    worth_of,
+)
 from piker.ui.picture import Picture
 
 log = get_logger(__name__)
-
-FLAT_WITHIN_S: Final = 5.0  # for a position's exits to be cancelled, and for it to be closed
-
-Load = Callable[[str, str], Iterable[Transaction]]
-Switch = Callable[[], Awaitable[Any]]
-
-
-class Ems(msgspec.Struct, frozen=True):
-    """The calls of the order path that a chart needs; the tests have their own."""
-
-    open: OpenEms
-    stop_all: Switch
-    arm: Switch
-    read_ledger: Load  # blocks
-
-
-def real_ems(loglevel: str | None) -> Ems:
-    """Return the order path of the run."""
-    # loaded when first used: a chart that only looks needs none of it
-    from piker import accounting, clearing
-
-    def open_client(fqme: str, mode: Mode) -> Any:
-        return clearing.open_ems(fqme, mode=mode, loglevel=loglevel or "error")
-
-    def read_ledger(broker: str, account: str) -> Any:
-        return accounting.read_ledger(broker, account)
-
-    return Ems(open_client, lambda: clearing.stop_all(), lambda: clearing.arm(), read_ledger)
 
 
 class OrderDesk:
@@ -194,25 +171,41 @@ class OrderDesk:
     def _enter(self, market: MarketOrders, page: Page, asked: OrderAsked) -> None:
         account = market.account_of(page, asked.chan)
         mode = mode_of(account)
-        link = self._link(market, mode)
+        self._link(market, mode)
         if any(lines.get(asked.oid) for lines in market.lines.values()):
             raise ValueError("oid: is in use; one click is one order")
         size = Decimal(0)
         if not asked.size and asked.action != "alert":
             size = self._allocated(market, account, asked)
         order = new_order(asked, market.mkt, account, size)
-        last = market.last()
-        if not asked.confirmed and needs_confirm(config.settings().ui, order, mode, last):
-            raise _Refused("confirm this order with enter", "confirm")
+        self._check_confirmed(order, mode, market.last(), asked.confirmed)
+        self._hand_over(market, order, page, asked)
+
+    def _hand_over(
+        self, market: MarketOrders, order: Order, page: Page, asked: OrderAsked | Flatten
+    ) -> None:
+        """Show a new order on every page and queue it for the EMS."""
+        mode = mode_of(order.account)
+        link = self._link(market, mode)
         market.enter(order, mode, (page, asked.chan), asked.id)
         try:
             link.ask(lambda client: client.send(order), order.oid)
         except ValueError as err:
             market.drop(order.oid, mode, str(err))
 
+    @staticmethod
+    def _check_confirmed(
+        order: Order, mode: Mode, last: Decimal | None, is_confirmed: bool
+    ) -> None:
+        """Refuse an order that the trader has to confirm and has not."""
+        worth = worth_of(order, last)
+        ui = config.settings().ui
+        if not (is_confirmed or order.is_alert) and needs_confirm(ui, mode, order.exec_mode, worth):
+            raise _Refused("confirm this with enter", "confirm")
+
     def _allocated(self, market: MarketOrders, account: str, asked: OrderAsked) -> Decimal:
-        text = asked.price or asked.trigger_price
-        price = Decimal(text) if text else market.last()
+        price = number_or_none("price", asked.price)
+        price = price or number_or_none("trigger_price", asked.trigger_price) or market.last()
         if price is None:
             raise ValueError("size: was missing, and there is no price yet to work it out")
         assert asked.action != "alert"
@@ -227,9 +220,7 @@ class OrderDesk:
             text = f"the order was changed meanwhile (revision {line.status.revision}); look again"
             raise _Refused(text, "stale")
         order = amended(line, asked)
-        ui, last = config.settings().ui, market.last()
-        if not asked.confirmed and needs_confirm(ui, order, mode, last):
-            raise _Refused("confirm this change with enter", "confirm")
+        self._check_confirmed(order, mode, market.last(), asked.confirmed)
         self._link(market, mode).ask(lambda client: client.send(order))
 
     def _ask_cancel(self, market: MarketOrders, oid: str) -> None:
@@ -246,10 +237,8 @@ class OrderDesk:
         account = market.account_of(page, asked.chan)
         answer = market.sizer(account).size(asked)
         if answer.size:
-            ui = config.settings().ui
-            order = closing_order("-", market.mkt, account, Decimal(answer.size))
-            price = Decimal(asked.price)
-            answer.confirm = needs_confirm(ui, order, mode_of(account), price)
+            ui, worth = config.settings().ui, Decimal(answer.fiat)
+            answer.confirm = needs_confirm(ui, mode_of(account), "live", worth)
         page.send(answer)
 
     def _allocate(self, market: MarketOrders, page: Page, asked: AllocAsked) -> None:
@@ -275,22 +264,12 @@ class OrderDesk:
         self._nursery.start_soon(self._close_position, market, page, asked)
 
     async def _close_position(self, market: MarketOrders, page: Page, asked: Flatten) -> None:
-        """Cancel every exit of a position, wait for their ends, then close what is left."""
-        mode = mode_of(asked.account)
+        def enter(order: Order) -> None:
+            self._hand_over(market, order, page, asked)
+
         try:
-            for oid in _exits(market, mode, asked.account):
-                self._ask_cancel(market, oid)
-            await _wait_until(market, lambda: not _exits(market, mode, asked.account))
-            if left := _exits(market, mode, asked.account):
-                raise ValueError(f"not closed: {len(left)} exits are not cancelled yet")
-            held = market.held(asked.account)
-            if not held:
-                raise ValueError("an exit was filled meanwhile: nothing is held")
-            order = closing_order(clock.new_id(), market.mkt, asked.account, held)
-            link = self._link(market, mode)
-            market.enter(order, mode, (page, asked.chan), asked.id)
-            link.ask(lambda client: client.send(order), order.oid)
-            await _wait_until(market, lambda: not market.held(asked.account))
+            cancel = partial(self._ask_cancel, market)
+            await close_position(market, asked.account, cancel, enter)
         except ValueError as err:
             self._refuse(page, asked, str(err))
         finally:
@@ -300,7 +279,7 @@ class OrderDesk:
         try:
             await (self._ems.stop_all() if isinstance(asked, Kill) else self._ems.arm())
         except* PikerError as group:
-            self._refuse(page, asked, str(group.exceptions[0]))
+            self._refuse(page, asked, str(next(leaves(group))))
 
     # ---- ledgers
 
@@ -315,7 +294,7 @@ class OrderDesk:
             read = partial(self._ems.read_ledger, market.mkt.broker, account)
             records = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             market.take_ledger(account, records)
-        except ConfigError as err:
+        except (PikerError, OSError) as err:
             log.warning("ledger not read account=%s cause=%s", account, err)
         finally:
             self._reading.discard((market.mkt.fqme, account))
@@ -329,27 +308,12 @@ class _Refused(ValueError):
         self.code = code
 
 
-async def _wait_until(market: MarketOrders, holds: Callable[[], bool]) -> None:
-    """Wait until something holds of a market's orders, for `FLAT_WITHIN_S` at most."""
-    with trio.move_on_after(FLAT_WITHIN_S):
-        while not holds():
-            await market.changed.wait()
-
-
 def _line(market: MarketOrders, oid: str) -> tuple[Mode, Line]:
     """Return an order that goes on, and its mode; refused when there is none."""
     for mode, lines in market.lines.items():
         if line := lines.get(oid):
             return mode, line
     raise _Refused("this order has ended", "unknown_order")
-
-
-def _exits(market: MarketOrders, mode: Mode, account: str) -> list[str]:
-    """Return the oids of the orders that would reduce what an account holds."""
-    held = market.held(account)
-    side = "sell" if held > 0 else "buy"
-    working = market.lines[mode].working(account)
-    return [line.asked.oid for line in working if line.asked.action == side]
 
 
 def _accounts(broker: str) -> list[str]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from piker import clock
 from piker.clearing import BrokerdFill, BrokerdPosition, Order, Status
-from piker.ui.orders import Ems
+from piker.ui.order_path import Ems
 
 TERMINAL = ("closed", "canceled", "error")
 

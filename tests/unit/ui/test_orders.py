@@ -1,6 +1,7 @@
 """The order side of a chart: what pages ask, what they are told, over the real state machine."""
 
 import json
+import random
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -490,3 +491,71 @@ def test_orders_of_a_channel_that_is_not_open_are_refused():
     request = session.receive(asked, 0.0, 0.0)
     OrderDesk(FakeEms(FQME).ems(), None).ask(session, request, session.picture_of(9))
     assert json.loads(session.next_frame(0.0, 0.0))["code"] == "bad_request"
+
+
+WORDS = [
+    "",
+    "0",
+    "-1",
+    "1.5k",
+    "abc",
+    "nan",
+    "inf",
+    "1e99",
+    "9" * 40,
+    "1,000",
+    "½",
+    "\x00",
+    "1" * 200,
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_request_of_a_page_ends_the_desk(seed):
+    rng = random.Random(seed)
+    async with open_desk() as (_, _, new_page):
+        page = await ready(new_page)
+        page.order()
+        await page.until("ordst", state="open")
+        for _ in range(400):
+            page.ask(**random_request(rng))
+            if not rng.randrange(20):
+                await trio.testing.wait_all_tasks_blocked()
+                while page.session.next_frame(0.0, 0.0) is not None:
+                    pass
+        page.ask("arm")
+        page.ask("alloc", account="paper", limit="6000", unit="currency", slots=6)
+        page.order("cd" * 16)
+        await page.until("ordst", oid="cd" * 16, state="open")
+
+
+def random_request(rng):
+    word = lambda: rng.choice([*WORDS, "100.00", "2"])  # noqa: E731
+    amounts = ("price", "size", "trigger_price", "take_profit", "stop_loss")
+    order = {name: word() for name in amounts if rng.randrange(2)}
+    oid = rng.choice([OID, f"{rng.getrandbits(128):032x}", word()])
+    match rng.randrange(5):
+        case 0:
+            terms = {
+                "action": rng.choice(["buy", "sell", "alert"]),
+                "exec_mode": rng.choice(["dark", "live"]),
+                "order_type": rng.choice(["limit", "market", "stop", "take_profit"]),
+                "tif": rng.choice(["gtc", "ioc", "fok", "gtd"]),
+                "expire": rng.choice([0, -1, 1e300, 2e9]),
+                "steps": rng.choice([1, 0, -5, 10**9]),
+                "trail": word(),
+                "parent": rng.choice(["", OID]),
+            }
+            return {"op": "order", "oid": oid, **terms, **order}
+        case 1:
+            order.pop("trigger_price", None)
+            return {"op": "amend", "oid": oid, "revision": rng.choice([0, 1, -1, 2]), **order}
+        case 2:
+            steps = rng.choice([1, -1, 10**12])
+            return {"op": "size", "side": "buy", "price": word(), "steps": steps}
+        case 3:
+            slots = rng.choice([1, 0, -1, 100, 10**9])
+            unit = rng.choice(["currency", "units"])
+            return {"op": "alloc", "limit": word(), "slots": slots, "unit": unit}
+        case _:
+            return {"op": rng.choice(["flatten", "trade"]), "account": word()}
