@@ -673,6 +673,7 @@ async def test_a_helper_imported_into_an_enabled_module_cannot_be_called() -> No
 CALLABLE = {
     "pikerd": {
         "piker.brokers._daemon:spawn_brokerd",
+        "piker.clearing._ems:spawn_emsd",
         "piker.data._daemon:spawn_datad",
         "piker.data._sampling:spawn_samplerd",
         "piker.service._attach:attach",
@@ -691,18 +692,39 @@ CALLABLE = {
         "piker.data._daemon:_setup_persistent_datad",
         "piker.data._feed_bus:open_feed_bus",
     },
+    "emsd": {
+        "piker.clearing._ems:_emsd_main",
+        "piker.clearing._ems:_setup_persistent_emsd",
+        "piker.clearing._ems:arm_accounts",
+        "piker.clearing._ems:cancel_orders",
+        "piker.clearing._ems:describe_orders",
+        "piker.clearing._ems:reset_paper_account",
+        "piker.clearing._ems:stop_accounts",
+        "piker.clearing._ems:sync_ledger_files",
+    },
+    "paperboi": {
+        "piker.clearing._paper_engine:_setup_persistent_paperboi",
+        "piker.clearing._paper_engine:open_trade_dialog",
+    },
 }
 SHIM = ["piker.service._tractor_shim", "piker.service._lifeline"]
 
 
 def enabled_modules(kind_name: str) -> list[str]:
+    from piker.clearing._ems import emsd_init
+    from piker.clearing._paper_engine import paperboi_init
     from piker.data._daemon import datad_init
     from piker.data._sampling import samplerd_init
 
     if kind_name == "pikerd":
         return list(_actor_runtime._root_modules)
-    spec = samplerd_init(None) if kind_name == "samplerd" else datad_init("binance")
-    return [*SHIM, *spec.modules]
+    specs = {
+        "samplerd": lambda: samplerd_init(None),
+        "datad": lambda: datad_init("binance"),
+        "emsd": emsd_init,
+        "paperboi": lambda: paperboi_init("binance"),
+    }
+    return [*SHIM, *specs[kind_name]().modules]
 
 
 @pytest.mark.parametrize("kind_name", CALLABLE)

@@ -125,12 +125,15 @@ async def open_brokerd_dialog(
     fqme: str | None = None,
     portal: tractor.Portal | None = None,
     loglevel: str | None = None,
+    *,
+    orders: bool = True,
 ) -> AsyncIterator[BrokerdDialog]:
     """
     Yield a trade dialog: with the broker when it can and shall trade live, else on paper.
 
     A paper dialog starts no brokerd; a live one uses `portal` when there is one. Asked for `live`,
     a broker that turns out to trade on paper only is an error: nobody is served by paper unasked.
+    Without `orders` the dialog only reads: it places, cancels and closes nothing.
 
     Raises:
       ServiceUnavailable: the daemon does not start, or has no live account; says why.
@@ -148,10 +151,9 @@ async def open_brokerd_dialog(
     with translate_errors(f"brokerd.{broker}"):
         async with (
             _maybe_boot_brokerd(broker, portal, loglevel) as booted,
-            booted.open_context(trade_ep, **_proof(booted, trade_ep), loglevel=loglevel) as (
-                ctx,
-                first,
-            ),
+            booted.open_context(
+                trade_ep, proof=proof(booted, trade_ep), **({} if orders else {"orders": False})
+            ) as (ctx, first),
         ):
             if first == "paper":
                 raise ServiceUnavailable(f"{broker} offers no live account: use paper mode")
@@ -159,10 +161,6 @@ async def open_brokerd_dialog(
             async with ctx.open_stream() as stream:
                 yield BrokerdDialog(ctx, positions, accounts, stream, False)
             await ctx.cancel()
-
-
-def _proof(portal: tractor.Portal, function: Any) -> dict[str, str]:
-    return {"proof": proof(portal, function)}
 
 
 def _checked(broker: str, first: Any) -> tuple[list[dict[str, Any]], list[str]]:

@@ -12,7 +12,8 @@ Reading order: `run`, `ask`, `hear` and `on_ticks` (what comes in), `commit`, `_
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ import trio
 from msgspec.structs import replace
 
 from piker import faults
+from piker.accounting import Transaction
 from piker.clearing import _book_events as on
 from piker.clearing import _records as rec
 from piker.clearing._account_book import AccountBook
@@ -171,7 +173,14 @@ class AccountKeeper:
             self.book, self._journal = view.book, journal
             self._take_over(journal)
             await self._read_watch()
-            self.ledger.start_with(view.transactions, view.since)
+            self.ledger.start_with(
+                view.transactions,
+                view.since,
+                sizes={each.market: each.size for each in self.book.positions.values()},
+                unsynced=len(self.book.unsynced),
+                is_lossy=not journal.report.is_state_sound,
+                take_over=self._take_over_fills,
+            )
             async with trio.open_nursery() as nursery:
                 for task in (self._do_outputs, self._rotate_when_due, self._keep_watch):
                     nursery.start_soon(task)
@@ -199,6 +208,19 @@ class AccountKeeper:
             self._told_positions[position.symbol] = position
         for arm in self.book.dialogs.arms():
             self.darks.arm(arm.order, arm.side, arm.best)
+
+    def _take_over_fills(self, transactions: Sequence[Transaction]) -> None:
+        """Make fills that only an older ledger file knows part of the journal."""
+        log.warning(
+            "%d fills of an older ledger taken over account=%s", len(transactions), self.name
+        )
+        for start in range(0, len(transactions), rec.PART_ITEMS):
+            part = tuple(transactions[start : start + rec.PART_ITEMS])
+            now_ns = self.world.now_ns()
+            self.commit(rec.Imported(time_ns=now_ns, transactions=part, source="file"))
+            self.book.mark_synced(len(self.book.unsynced))
+        for position in self.book.held_positions():
+            self._hold(position)
 
     @property
     def journal(self) -> Journal:
@@ -579,8 +601,8 @@ class AccountKeeper:
             from_ns = max(from_ns, int.from_bytes(raw[:8], "little"))
         self.not_watched = {"from_ns": from_ns, "to_ns": self.world.now_ns(), "held": held}
         log.warning(
-            "%d orders of %s were not watched from_ns=%d to_ns=%d",
-            held, self.name, from_ns, self.not_watched["to_ns"],
+            "%d orders of %s were not watched from %s to %s UTC",
+            held, self.name, _utc(from_ns), _utc(self.not_watched["to_ns"]),
         )  # fmt: skip
 
     async def _keep_watch(self) -> None:
@@ -635,6 +657,11 @@ class AccountKeeper:
             "ledger_waiting": self.ledger.waiting,
             "ledger_differences": self.ledger.differences,
         }
+
+
+def _utc(time_ns: int) -> str:
+    """Return a time as a person reads it."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _resp_of(state: str) -> Any:

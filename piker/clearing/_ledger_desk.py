@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 
 import trio
@@ -43,7 +44,10 @@ class LedgerDesk:
         self._name = name
         self._queue: deque[Transaction] = deque()
         self._first: tuple[list[Transaction], datetime | None] = ([], None)
-        self._old = 0  # of the queue's transactions are in `_first` too
+        self._sizes: dict[str, Decimal] = {}
+        self._unsynced = 0
+        self._is_lossy = False
+        self._import: Callable[[Sequence[Transaction]], None] = lambda _: None
         self._archive = False
         self._is_account_old = False
         self._work = trio.Event()
@@ -56,9 +60,26 @@ class LedgerDesk:
         """How many transactions are not in the file yet."""
         return len(self._queue)
 
-    def start_with(self, known: Sequence[Transaction], since: datetime | None) -> None:
-        """Take what the journal holds at the start; the file is compared with it."""
+    def start_with(
+        self,
+        known: Sequence[Transaction],
+        since: datetime | None,
+        *,
+        sizes: Mapping[str, Decimal],
+        unsynced: int,
+        is_lossy: bool,
+        take_over: Callable[[Sequence[Transaction]], None],
+    ) -> None:
+        """
+        Take what the journal holds at the start; the file is compared with it.
+
+        `sizes` is what is held of each market, `unsynced` how many of the transactions are kept
+        for the ledger, `is_lossy` that the journal has lost records. `take_over` journals fills
+        that only the file knows.
+        """
         self._first = list(known), since
+        self._sizes, self._unsynced, self._is_lossy = dict(sizes), unsynced, is_lossy
+        self._import = take_over
 
     def put(self, transaction: Transaction) -> None:
         """Add a durable fill."""
@@ -89,8 +110,8 @@ class LedgerDesk:
         """Write what comes, for ever; `synced(n)` is told that the next n are in the file."""
         writer = await self._open()
         try:
-            await self._work_on(partial(writer.reconcile, *self._first))
-            synced(len(self._first[0]))
+            await self._begin(writer)
+            synced(self._unsynced)
             self._first = [], None
             while True:
                 await self._write(writer, synced)
@@ -98,6 +119,19 @@ class LedgerDesk:
             with trio.move_on_after(CLOSE_S) as scope:
                 scope.shield = True
                 await self._close(writer)
+
+    async def _begin(self, writer: LedgerWriter) -> None:
+        """Compare the file with the journal; take over what an older file alone knows."""
+        known, since = self._first
+        if self._is_lossy:
+            # A journal that lost records takes nothing out of a file.
+            await self._work_on(partial(writer.append, known))
+            return
+        outcome = await self._work_on(partial(writer.reconcile, known, since, sizes=self._sizes))
+        if outcome is not None and outcome.imports:
+            self._import(outcome.imports)
+            whole = [*known, *outcome.imports]
+            await self._work_on(partial(writer.reconcile, whole, since, sizes=self._sizes))
 
     async def _open(self) -> LedgerWriter:
         """Return the writer, once it is ours."""
@@ -152,19 +186,20 @@ class LedgerDesk:
         await self._work_on(partial(self._writer.write_account, dict(self.markets)))
         return self.waiting, self._said
 
-    async def _work_on(self, work: Callable[[], Outcome | bool | None]) -> None:
+    async def _work_on(self, work: Callable[[], Outcome | bool | None]) -> Outcome | None:
         """Do one piece of disk work, again and again until it is done."""
         while True:
             try:
                 outcome = await self._world.in_worker(work)
-            except OSError as error:
+            except (PikerError, OSError) as error:
                 self._behind(error)
                 await trio.sleep(RETRY_S)
                 continue
             self._caught_up()
-            if outcome is not None and not isinstance(outcome, bool):
-                self._say(outcome)
-            return
+            if outcome is None or isinstance(outcome, bool):
+                return None
+            self._say(outcome)
+            return outcome
 
     def _say(self, outcome: Outcome) -> None:
         """Raise the alarm for what the file said otherwise."""
@@ -192,5 +227,5 @@ class LedgerDesk:
             await self._world.in_worker(writer.rewrite)
             await self._world.in_worker(partial(writer.write_account, dict(self.markets)))
             await self._world.in_worker(writer.close)
-        except OSError as error:
+        except (PikerError, OSError) as error:
             log.warning("ledger not closed account=%s cause=%s", self._name, error)

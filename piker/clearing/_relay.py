@@ -45,6 +45,8 @@ log = get_logger(__name__)
 
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 2.0
 LATE_S = 5.0
+# A paper engine may take long to start; what it never had can be given to it later without harm.
+PAPER_PATIENCE_NS = 20_000_000_000
 WAITING = ("pending", "triggered", "amend_in_flight", "cancel_in_flight", "unknown")
 
 
@@ -304,14 +306,9 @@ class TradesRelay:
             keeper.happen(dialog.oid, found)
         elif not dialog.cancel_called:
             order = brokerd_order(dialog, now_ns, in_force=False)
-            sent_ns = dialog.sent_ns if dialog.in_flight is None else now_ns
-            if dialog.reqid is not None:
-                order = replace(order, reqid=dialog.reqid if dialog.in_flight else None)
-                sent_ns = now_ns
-            order = replace(order, deadline_ns=sent_ns + DEADLINE_NS)
             if dialog.in_flight is None:
-                order = replace(order, time_ns=dialog.sent_ns)
-            self.send(on.Send(order=order))
+                order = replace(order, time_ns=dialog.sent_ns, reqid=None)
+            self.send(on.Send(order=replace(order, deadline_ns=now_ns + DEADLINE_NS)))
         after = keeper.book.dialogs[dialog.oid]
         if after.cancel_called and after.is_open and not after.is_terminal:
             self._cancel_again(after, now_ns)
@@ -375,6 +372,9 @@ class TradesRelay:
         if dialog is None or dialog.state not in WAITING:
             return
         now_ns = self._world.now_ns()
+        if self.mode == "paper" and self.cause and when_ns < dialog.sent_ns + PAPER_PATIENCE_NS:
+            self._expect(when_ns + DEADLINE_NS, keeper.account, oid)
+            return
         if not dialog.has_left and dialog.reqid is None:
             never = on.NeverSent(
                 time_ns=now_ns, number=dialog.sent_number, reason=f"never sent: {self.cause}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -34,6 +35,10 @@ class Outcome(Protocol):
     @property
     def differences(self) -> Sequence[object]:
         """What the file said otherwise; each is a sentence by `str`, and an alarm."""
+
+    @property
+    def imports(self) -> Sequence[Transaction]:
+        """Fills of an older file that the journal does not know: they are to be journalled."""
 
 
 class Channel(Protocol):
@@ -76,8 +81,17 @@ class LedgerWriter(Protocol):
     def append(self, records: Sequence[Transaction], /) -> Outcome:
         """Add those that are not there yet, durably."""
 
-    def reconcile(self, records: Sequence[Transaction], since: datetime | None, /) -> Outcome:
-        """Add what lacks; book what differs since then as unexplained."""
+    def reconcile(
+        self,
+        records: Sequence[Transaction],
+        since: datetime | None,
+        sizes: Mapping[str, Decimal] | None = None,
+    ) -> Outcome:
+        """
+        Add what lacks; book what differs since then as unexplained.
+
+        `sizes` is what the journal says is held of each market.
+        """
 
     def rewrite(self) -> bool:
         """Write the whole file in order, atomically; False when it already is so."""
