@@ -134,8 +134,7 @@ def _accounts_in(broker: str, home: Path, local: str) -> list[Account]:
         label = path.stem.removeprefix(prefix)
         if "." not in label:  # one that was put aside has its time in its name
             labels.add(label)
-    if not local:
-        labels |= set(config.broker_settings(broker).get("accounts") or {})
+    labels |= set(config.broker_settings(broker).get("accounts") or {})
     ordered = sorted(labels, key=lambda label: (label != "paper", label))
     return [
         Account(broker, label if label == "paper" else f"{broker}.{label}", home, local)
