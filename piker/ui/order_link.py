@@ -18,7 +18,7 @@ from piker import clock
 from piker.clearing import BrokerdPosition, Status
 from piker.errors import ConnectionLost, PikerError, ServiceUnavailable, leaves
 from piker.log import get_logger
-from piker.ui.order_market import MarketOrders
+from piker.ui.order_market import MarketOrders, mode_of
 from piker.ui.order_messages import Mode
 from piker.ui.order_path import Client, OpenEms, Said
 
@@ -111,20 +111,18 @@ class OrderLink:
         ]
         statuses = [_status(raw) for raw in dialogs.values()]
         self._market.take_all(self._mode, statuses, client.fills, held)
-        for position in held:
-            self._check(position)
+        for account in self._market.accounts:
+            if mode_of(account) == self._mode and not self._market.adds_up(account):
+                self._on_mismatch(account)
 
     def _take(self, message: Said) -> None:
         match message:
             case Status():
                 self._market.take_status(message)
-            case BrokerdPosition() if self._market.take_position(message):
-                self._on_mismatch(message.account)
-
-    def _check(self, position: BrokerdPosition) -> None:
-        is_ours = position.symbol == self._market.mkt.fqme
-        if is_ours and self._market.money(position.account).size != position.size:
-            self._on_mismatch(position.account)
+            case BrokerdPosition(symbol=symbol) if symbol == self._market.mkt.fqme:
+                self._market.take_position(message)
+                if not self._market.adds_up(message.account):
+                    self._on_mismatch(message.account)
 
     async def _watch_state(
         self, client: Client, positions: Mapping[Any, Any], dialogs: Mapping[str, Any]

@@ -191,10 +191,10 @@ class MarketOrders:
         if row:
             self.tell(row)
 
-    def take_position(self, said: BrokerdPosition) -> bool:
-        """Take a position; True when the fills that we know of do not add up to it."""
+    def take_position(self, said: BrokerdPosition) -> None:
+        """Take a position; one of another market is none of ours."""
         if said.symbol != self.mkt.fqme:
-            return False
+            return
         self._wake()
         if said.account not in self.accounts:
             self.accounts.append(said.account)
@@ -203,7 +203,10 @@ class MarketOrders:
         self.tell(self._position(said.account))
         for page, chan in tuple(self._chosen):
             self.tell_alloc(page, chan)
-        return self.money(said.account).size != said.size
+
+    def adds_up(self, account: str) -> bool:
+        """Whether the fills that are known come to what the EMS says is held."""
+        return self.money(account).size == self.held(account)
 
     def _wake(self) -> None:
         changed, self.changed = self.changed, trio.Event()
@@ -219,8 +222,10 @@ class MarketOrders:
         own = [each for each in records if each.fqme == self.mkt.fqme]
         fresh = Money(self.mkt, account, mode_of(account))
         fresh.load(own, clock.now_s())
-        if account in self._sizers and fresh.size == self.held(account):
+        is_whole = account in self._sizers and fresh.size == self.held(account)
+        if is_whole:
             self._money[account] = fresh
+            self.tell(Fills(0, [], anew=account))
         else:
             self.money(account).load(own, clock.now_s())
         for rows, more in _parts(self.money(account).marks):

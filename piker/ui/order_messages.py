@@ -268,11 +268,12 @@ class Fill(msgspec.Struct, tag_field="op", tag="fill"):
 
 
 class Fills(msgspec.Struct, tag_field="op", tag="fills"):
-    """Executions of the past, oldest first."""
+    """Executions of the past, oldest first; `anew`: those of this account known so far are gone."""
 
     chan: int
     rows: list[Fill]
     more: bool = False
+    anew: str = ""
 
 
 class PositionState(msgspec.Struct, tag_field="op", tag="pos"):

@@ -429,6 +429,19 @@ async def test_fills_of_the_ledger_are_marked_before_anything_is_traded():
         assert [mark["tid"] for mark in said["rows"]] == ["0", "1", "2"]
 
 
+async def test_an_account_that_was_reset_loses_its_marks():
+    ledger = [record(0)]
+    async with open_desk(ledger=lambda broker, account: list(ledger)) as (_, ems, new_page):
+        ems.size, ems.average = Decimal(1), Decimal(100)
+        page = await ready(new_page)
+        await page.until("pos", size="1", fees="1")
+        ledger.clear()
+        ems.size = Decimal(0)
+        ems.tell(ems.position())
+        assert (await page.until("fills", anew="paper"))["rows"] == []
+        await page.until("pos", size="0", fees="0")
+
+
 def record(n):
     from test_order_money import record as made
 
