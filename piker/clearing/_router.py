@@ -5,7 +5,7 @@ Actor-free: everything outside comes through a `World`. What runs here lives wit
 with its clients: orders clear and triggers fire with nobody attached. A start replays every
 journal first, then tells the brokers where things stand and arms the triggers, then serves.
 
-Reading order: `run`, `_recover`, `attach`, `take`, then what the accounts call (`Desk`).
+Reading order: `run`, `_replay`, `_reconcile`, `attach`, `take`, what the accounts call (`Desk`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from piker.settings import Clearing, Paper
 
 log = get_logger(__name__)
 
+REPLAY_S = 5.0  # then the daemon counts as started, whatever it still reads
 RECOVER_S = 5.0  # what brokers and feeds may take before the first client is let in without them
 SWEEP_S = 10.0
 SESSIONS_MAX = 256
@@ -67,6 +68,7 @@ class Router:
         self.unattended = 0  # words that no client was there to hear
         self._locks: dict[object, trio.Lock] = {}
         self._nursery: trio.Nursery | None = None
+        self._replayed = trio.Event()
         self._recovered = trio.Event()
 
     @property
@@ -94,17 +96,27 @@ class Router:
     # ---- life ------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Recover what was held, then serve until cancelled; started at once."""
+        """
+        Recover what was held, then serve until cancelled; started once the journals are replayed,
+        or at `REPLAY_S` when they are long.
+        """
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._sweep)
-            task_status.started()
-            await self._recover()
+            self._nursery.start_soon(self._say_started, task_status)
+            await self._replay()
+            self._replayed.set()
+            await self._reconcile()
             self._recovered.set()
             faults.point("emsd.recovered")
             await trio.sleep_forever()
 
-    async def _recover(self) -> None:
-        """Replay every journal, tell the brokers where things stand, arm the triggers."""
+    async def _say_started(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.move_on_after(REPLAY_S):
+            await self._replayed.wait()
+        task_status.started()
+
+    async def _replay(self) -> None:
+        """Replay every journal, arm the triggers, and watch the markets of what is held."""
         for broker, account in self.world.journals():
             try:
                 keeper = await self._open_keeper(broker, account)
@@ -114,6 +126,9 @@ class Router:
                 continue
             for fqme in sorted(keeper.markets):
                 self._start_watch(fqme)
+
+    async def _reconcile(self) -> None:
+        """Tell the brokers where things stand, and wait for the markets of what is held."""
         with trio.move_on_after(RECOVER_S) as waiting:
             async with trio.open_nursery() as nursery:
                 for keeper in self.keepers.values():
