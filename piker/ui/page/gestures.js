@@ -240,7 +240,8 @@ export class Gestures {
     if (event.target.closest('button')) return;
     const { intents, page } = this.chart;
     if (page.orders.stage) return;
-    const line = this.chart.lines.specOf(event.target);
+    // The pointer was captured by the chart: the event's own target is the chart too.
+    const line = this.chart.lines.specOf(document.elementFromPoint(event.clientX, event.clientY));
     if (line?.kind === 'order') {
       page.actions.editSize(this.chart, line.row);
       return;

@@ -109,7 +109,8 @@ class Page {
     this.isWelcomed = true;
     if (this.prefs.theme && this.prefs.theme !== 'auto') this.theme.wanted = this.prefs.theme;
     this.retheme();
-    this.help = new Help(this.actions.bind(Keys, this.prefs.keys).table);
+    this.keys = this.actions.bind(Keys, this.prefs.keys);
+    this.help = new Help(this.keys.table);
     const [first, ...others] = message.charts;
     if (first) this.openMarket(first, false);
     else this.palette.open();

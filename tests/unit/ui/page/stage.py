@@ -81,6 +81,7 @@ class Stage:
         self.session: Session | None = None
         self.socket: Any = None
         self.heard: list[Any] = []
+        self.desk: Callable[[Any], None] = lambda request: None
         self.filter: Callable[[str | bytes], bool] = lambda frame: True
         self.is_down = False
         self.is_slow = False
@@ -164,6 +165,7 @@ class Stage:
             return
         request = self.session.receive(message, 0.0, NOW)
         self.heard.append(messages.parse_request(message))
+        self.desk(request)
         match request:
             case messages.Hello(code=code, secret=secret, have=have):
                 if code != CODE and secret != "secret":
