@@ -65,6 +65,6 @@ async def ask_venue(broker: str, loglevel: str | None) -> list[dict[str, Any]]:
 
     async with open_adhoc_brokerd(broker, loglevel) as portal:
         async with open_brokerd_dialog(
-            brokermod=get_brokermod(broker), exec_mode="live", portal=portal, loglevel=loglevel
+            get_brokermod(broker), "live", portal=portal, loglevel=loglevel, orders=False
         ) as dialog:
             return list(dialog.positions)
