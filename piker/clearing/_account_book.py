@@ -264,6 +264,10 @@ class AccountBook:
         markets = [fqme] if fqme else list(self._active)
         return [self.dialogs[oid] for name in markets for oid in self._active.get(name, ())]
 
+    def active_markets(self) -> list[str]:
+        """Return the markets in which an order goes on."""
+        return list(self._active)
+
     def held(self) -> int:
         """Return how many orders go on."""
         return sum(len(oids) for oids in self._active.values())

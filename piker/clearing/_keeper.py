@@ -231,7 +231,7 @@ class AccountKeeper:
     @property
     def markets(self) -> set[str]:
         """The markets in which anything is held."""
-        return {each.order.symbol for each in self.book.active()}
+        return set(self.book.active_markets())
 
     # ---- what comes in: clients ----------------------------------------------------------
 

@@ -412,9 +412,11 @@ class Router:
 
     def send(self, keeper: AccountKeeper, output: on.Send | on.SendCancel | on.Withdraw) -> None:
         """Hand a request to the broker's relay."""
-        markets = keeper.markets or set(keeper.book.markets)
-        fqme = min(markets) if markets else ""
-        self._start_relay(keeper.broker, keeper.book.mode, fqme).send(output)
+        relay = self.relays.get((keeper.broker, keeper.book.mode))
+        if relay is None:
+            fqme = min(keeper.book.markets, default="")
+            relay = self._start_relay(keeper.broker, keeper.book.mode, fqme)
+        relay.send(output)
 
     def changed(self, keeper: AccountKeeper) -> None:
         """Tell the account's clients how its gate stands."""
