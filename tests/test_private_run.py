@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import holder_kind as kind
@@ -20,11 +20,15 @@ import pytest
 import trio
 from helpers import TEST_CONF, free_port, open_test_pikerd
 
+from piker import config
 from piker.cli.pikerd import any_journal
+from piker.errors import ServiceUnavailable
 from piker.service import open_piker_runtime
 from piker.service._actor_runtime import _end_when_unused
+from piker.service._mngr import Attached
 from piker.service._registry import connect
-from piker.service._run_file import RunInfo, read_run
+from piker.service._run_file import RunInfo, claim_folder, read_run
+from piker.service.private import open_run
 
 KIND = ("holder_kind",)
 
@@ -166,6 +170,41 @@ async def test_nothing_is_said_when_nothing_is_held_or_others_are_there(tmp_path
 
 
 # ---- the next start ----
+
+
+async def test_a_client_waits_out_a_run_that_is_just_ending(tmp_conf: Path) -> None:
+    (tmp_conf / "conf.toml").write_text(TEST_CONF + f"[network]\nport = {free_port()}\n")
+    released = False
+    with ExitStack() as ending:
+        ending.enter_context(claim_folder(tmp_conf / "run"))
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                nonlocal released
+                await trio.sleep(0.5)
+                released = True
+                ending.close()
+
+            nursery.start_soon(end)
+            async with open_run("bot"):
+                assert released
+                run = read_run(tmp_conf / "run")
+                assert run is not None
+                assert run.private
+    os.kill(run.pid, signal.SIGTERM)
+    with trio.fail_after(5):
+        while runs(run):
+            await trio.sleep(0.05)
+
+
+async def test_a_run_that_ends_takes_no_client_and_is_not_found() -> None:
+    async with open_test_pikerd() as (_, _, _, services):
+        services.stop_requested.set()
+        with pytest.raises(ServiceUnavailable, match="the run ends right now"):
+            services.attach(Attached("chart", "chart", 1, 1, ("chart", "x")))
+        folder = config.run_dir()
+        assert read_run(folder) is not None
+    assert read_run(folder) is None
 
 
 def test_a_start_knows_by_its_journals_that_there_may_be_orders(

@@ -43,12 +43,10 @@ def ask(
     level = (ctx.obj or {}).get("loglevel")
 
     async def body() -> Rows:
-        from piker.service import open_piker_runtime
-        from piker.service.private import ensure_pikerd
+        from piker.service.private import open_run
 
         with trio.move_on_after(answer_max_s):
-            await ensure_pikerd()
-            async with open_piker_runtime(f"piker_query_{os.getpid()}", loglevel=level):
+            async with open_run(f"piker_query_{os.getpid()}", loglevel=level):
                 return mark_local(await question(), brokers)
         raise ServiceUnavailable(
             f"{ctx.command_path}: no answer within {answer_max_s:.0f} s; see `piker services`"

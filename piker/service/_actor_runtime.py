@@ -38,7 +38,7 @@ from piker.service._registry import (
     registry_addr,
     sweep_registry,
 )
-from piker.service._run_file import RunInfo, claim_folder, publish
+from piker.service._run_file import RunInfo, claim_folder, publish, unpublish
 
 __all__ = [
     "find_run",
@@ -197,7 +197,10 @@ async def open_pikerd(
                             take_output()
                             services.nursery.start_soon(_end_when_unused, services)
                         log.info("pikerd serves %s at %s:%s", folder.parent, *actor.accept_addr)
-                        yield services
+                        try:
+                            yield services
+                        finally:
+                            unpublish(folder)
 
 
 def _run_info(actor: Any, found: dict[str, Any], private: bool) -> RunInfo:

@@ -53,7 +53,6 @@ class Services:
         self.unit_added = trio.Event()
         self.attached_changed = trio.Event()
         self.stop_requested = trio.Event()
-        self.is_stopping = False
         self._held = 0  # what `held_orders` knew last
         self.started_ns = clock.monotonic_ns()
 
@@ -65,7 +64,7 @@ class Services:
           ServiceUnavailable: two attempts in a row never became ready, or 10 s were not enough;
             the text ends with the daemon's own error. Or this supervisor ends.
         """
-        if self.is_stopping:
+        if self.stop_requested.is_set():
             raise ServiceUnavailable(f"{spec.name} is not started: its supervisor ends")
         async with self._locks[spec.name]:
             unit = self.service_tasks.get(spec.name)
@@ -111,7 +110,7 @@ class Services:
 
         The order daemon goes before all others: it uses daemons that were started after it.
         """
-        self.is_stopping = True
+        self.stop_requested.set()
         units = list(reversed(self.service_tasks.values()))
         units.sort(key=lambda unit: unit.name != ORDER_DAEMON)
         async with trio.open_nursery() as stopping:
@@ -130,7 +129,14 @@ class Services:
         return sum(not one.is_supervised for one in self.attached.values())
 
     def attach(self, client: Attached) -> int:
-        """Add a client; returns the key for `detach`."""
+        """
+        Add a client; returns the key for `detach`.
+
+        Raises:
+          ServiceUnavailable: this run ends; another one may be started.
+        """
+        if self.stop_requested.is_set():
+            raise ServiceUnavailable("the run ends right now; try again")
         key = max(self.attached, default=0) + 1
         self.attached[key] = client
         self._announce()

@@ -100,14 +100,21 @@ def _lock(folder: Path) -> int:
     return fd
 
 
-def is_held(folder: Path) -> bool:
-    """Whether some process holds the run folder, be it still starting; takes no lock itself."""
+def held_by(folder: Path) -> int | None:
+    """
+    Return the pid of the process that holds the run folder, be it starting, serving or ending.
+
+    0: it has not said yet; None: nobody does. Takes no lock itself.
+    """
     try:
         inode = (folder / "lock").stat().st_ino
+        pid = (folder / "lock").read_text("ascii", "replace").strip()
     except OSError:
-        return False
+        return None
     held = Path("/proc/locks").read_text().splitlines()
-    return any(" FLOCK " in line and f":{inode} " in line for line in held)
+    if not any(" FLOCK " in line and f":{inode} " in line for line in held):
+        return None
+    return int(pid) if pid.isdecimal() else 0
 
 
 @contextmanager
@@ -129,6 +136,11 @@ def claim_folder(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 path.unlink()
         os.close(fd)
+
+
+def unpublish(folder: Path) -> None:
+    """Make the run unknown to new clients: it ends."""
+    (folder / "run.json").unlink(missing_ok=True)
 
 
 def publish(folder: Path, info: RunInfo) -> None:

@@ -13,24 +13,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from piker import config
 from piker.clock import ClockSpec
-from piker.errors import ConfigError, PikerError, ServiceUnavailable
+from piker.errors import ConfigError, ConnectionLost, PikerError, ServiceUnavailable
 from piker.log import file_name
 from piker.service._attach import describe_use
 from piker.service._client import QUERY_NAME, check_venues, find_run, open_piker_runtime
 from piker.service._errors import translate_errors
 from piker.service._lifeline import PARENT_ENV, ROOT_ENV
 from piker.service._registry import Address, connect, probe
-from piker.service._run_file import is_alive, is_held, read_run
+from piker.service._run_file import held_by, is_alive, read_run
 
 START_S = 15.0
 POLL_S = 0.01
+STARTS_MAX = 3  # the first may be refused by a run that is ending, the next by one that starts
+JOIN_TRIES = 3
 ASK_S = 2.0  # for the table of a run that is being left
 SECOND_S = 3.0
 _COMMAND = "from piker._entry import pikerd; pikerd()"
@@ -87,24 +91,59 @@ async def ensure_pikerd(
       ServiceUnavailable: it does not start; with its own last line.
       ConfigError: a running one uses other venues, or the folder cannot be written.
     """
-    addr = find_run()
-    if addr and (who := await probe(*addr)) and who[0] == "pikerd":
-        _check(venues)
-        return addr
-    if addr and os.environ.get("PIKER_REGISTRY"):
-        raise ServiceUnavailable(f"no pikerd runs at {addr[0]}:{addr[1]} (PIKER_REGISTRY)")
-    process = start_private_pikerd(venues, clock, loglevel)
+    process: subprocess.Popen[bytes] | None = None
+    starts, others = 0, False
     with trio.move_on_after(START_S):
-        # Ours may be refused because another client starts one at the same moment: wait for that.
-        while process.poll() is None or is_held(config.run_dir()):
-            if (run := read_run(config.run_dir())) and await probe(*run.address):
+        while True:
+            addr = find_run()
+            if addr and (who := await probe(*addr)) and who[0] == "pikerd":
                 _check(venues)
-                return run.address
+                return addr
+            if addr and os.environ.get("PIKER_REGISTRY"):
+                raise ServiceUnavailable(f"no pikerd runs at {addr[0]}:{addr[1]} (PIKER_REGISTRY)")
+            holder = held_by(config.run_dir())
+            others = others or holder not in (None, 0, process and process.pid)
+            if holder is None and (process is None or process.poll() is not None):
+                # Ours may have been refused by one that another client started, or that ended.
+                if process is not None and (not others or starts == STARTS_MAX):
+                    break
+                others = False
+                process = start_private_pikerd(venues, clock, loglevel)
+                starts += 1
             await trio.sleep(POLL_S)
-    if process.poll() is None:
+    if process is not None and process.poll() is None:
         process.terminate()
     why = _last_line(config.config_dir() / "logs" / file_name("pikerd.out"))
+    if process is None:
+        why = f"the one with pid {held_by(config.run_dir())} holds the folder and does not answer"
     raise ServiceUnavailable(f"pikerd does not start: {why or f'no answer in {START_S:g} s'}")
+
+
+@asynccontextmanager
+async def open_run(
+    name: str, *, venues: dict[str, str] | None = None, loglevel: str | None = None
+) -> AsyncIterator[tuple[Any, list[Address]]]:
+    """
+    Join the run of this state folder as `name`, after a private one was started if none runs.
+
+    A run that ends just then is waited out. Yields what `open_piker_runtime` yields.
+
+    Raises:
+      ServiceUnavailable: none runs and none starts; says why.
+      ConfigError: see `ensure_pikerd`.
+    """
+    async with AsyncExitStack() as stack:
+        for left in reversed(range(JOIN_TRIES)):
+            await ensure_pikerd(venues, None, loglevel)
+            try:
+                joined = await stack.enter_async_context(
+                    open_piker_runtime(name, venues=venues, loglevel=loglevel)
+                )
+                break
+            except (ServiceUnavailable, ConnectionLost):
+                if not left:
+                    raise
+        yield joined
 
 
 async def leave_private_run(announce: Callable[[str], None]) -> None:

@@ -81,13 +81,13 @@ def test_a_folder_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) 
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        assert run_file.is_held(tmp_path / "run")
+        assert run_file.held_by(tmp_path / "run")
         with pytest.raises(ConfigError, match=f"pikerd with pid {holder.pid} already serves it"):
             with run_file.claim_folder(tmp_path / "run"):
                 pass
         holder.kill()
         holder.wait()
-    assert not run_file.is_held(tmp_path / "run")
+    assert run_file.held_by(tmp_path / "run") is None
     with run_file.claim_folder(tmp_path / "run"):
         pass
 
