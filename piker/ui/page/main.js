@@ -102,6 +102,7 @@ class Page {
     this.block.hide();
     if (this.isOtherBuild(message.build)) return;
     this.prefs = message.prefs || {};
+    this.palette.recent = message.recent || [];
     if (this.isWelcomed) {
       this.markets.openAll();
       return;

@@ -6,6 +6,8 @@ import { isWorking } from './order_words.js';
 const FILLS_MAX = 2000;
 const ALERTS_MAX = 200;
 
+const keyOf = ({ account, tid }) => `${account}:${tid}`;
+
 export class OrderBook {
   constructor() {
     this.desks = new Map();
@@ -115,13 +117,12 @@ export class OrderBook {
   }
 
   addFill(fill) {
-    const key = `${fill.account}:${fill.tid}`;
-    if (this.tids.has(key)) return false;
-    this.tids.add(key);
+    if (this.tids.has(keyOf(fill))) return false;
+    this.tids.add(keyOf(fill));
     this.fills.push(fill);
     if (this.fills.length > FILLS_MAX) {
       const [oldest] = this.fills.splice(0, 1);
-      this.tids.delete(`${oldest.account}:${oldest.tid}`);
+      this.tids.delete(keyOf(oldest));
     }
     return true;
   }
@@ -130,7 +131,12 @@ export class OrderBook {
     return { fill, fresh: this.addFill(fill) };
   }
 
-  takeFills({ rows }) {
+  /** Past fills; `anew` names an account whose marks are all said again. */
+  takeFills({ rows, anew }) {
+    if (anew) {
+      this.fills = this.fills.filter(({ account }) => account !== anew);
+      this.tids = new Set(this.fills.map(keyOf));
+    }
     for (const row of rows) this.addFill(row);
     return {};
   }

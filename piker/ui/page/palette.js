@@ -32,6 +32,7 @@ export class Palette {
   constructor(act) {
     this.act = act;
     this.id = 0;
+    this.recent = [];
     this.sections = new Map();
     this.hits = [];
     this.chosen = 0;
@@ -64,11 +65,16 @@ export class Palette {
     show(this.veil, true);
     this.input.value = '';
     this.sections.clear();
-    const rows = (closest.length ? closest : lastUsed()).map((fqme) => ({ fqme, name: '' }));
+    const rows = (closest.length ? closest : this.lastUsed()).map((fqme) => ({ fqme, name: '' }));
     this.sections.set(closest.length ? 'Closest' : LAST_USED, { state: 'done', rows });
     this.chosen = 0;
     this.draw();
     this.input.focus();
+  }
+
+  /** What this browser opened, then what any chart did: a new window has nothing of its own. */
+  lastUsed() {
+    return [...new Set([...lastUsed(), ...this.recent])].slice(0, LAST_MAX);
   }
 
   close() {

@@ -1,8 +1,9 @@
-"""Order mode in a real browser: stage, submit, amend, cancel, close, stop, and every state's looks."""
+"""Order mode in a real browser: stage, submit, amend, cancel, close, stop, every state's looks."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -524,9 +525,15 @@ def test_stop_all_waits_for_enter_and_shows_the_red_bar(desk):
     ("fields", "tone", "dash", "words"),
     [
         ({"state": "open"}, "sell", False, ["sell"]),
-        ({"state": "partially_filled", "filled": "0.006528"}, "sell", False, ["sell", "40 % filled"]),
+        (
+            {"state": "partially_filled", "filled": "0.006528"}, "sell", False,
+            ["sell", "40 % filled"],
+        ),
         ({"state": "dark_open", "exec_mode": "dark"}, "sell", True, ["sell dark"]),
-        ({"state": "triggered", "exec_mode": "dark"}, "pending", False, ["sell dark", "triggered"]),
+        (
+            {"state": "triggered", "exec_mode": "dark"}, "pending", False,
+            ["sell dark", "triggered"],
+        ),
         ({"state": "unknown"}, "warn", False, ["sell", "unknown: asking the venue"]),
         ({"state": "cancel_in_flight"}, "pending", False, ["sell", "cancelling"]),
         ({"state": "open", "client_ref": "grid-bot"}, "sell", False, ["sell", "grid-bot"]),
@@ -575,11 +582,11 @@ def test_lines_off_the_axis_stand_at_its_edge_and_never_stretch_it(desk):
 def test_chips_of_close_lines_do_not_cover_one_another(desk):
     for i in range(4):
         desk.working(desk.price(-20 - i * 0.5))
-    boxes = desk.stage.js(
-        "() => [...document.querySelectorAll('.order-chip')].map(n => n.getBoundingClientRect().top)"
+    tops = desk.stage.js(
+        "() => [...document.querySelectorAll('.order-chip')]"
+        ".map(n => n.getBoundingClientRect().top)"
     )
-    tops = sorted(boxes)
-    assert all(b - a >= 17.9 for a, b in zip(tops, tops[1:], strict=False))
+    assert all(b - a >= 17.9 for a, b in pairwise(sorted(tops)))
 
 
 def test_fills_are_marked_on_their_bar_and_told_once(desk):
@@ -609,6 +616,15 @@ def test_many_fills_in_one_place_are_one_arrow_with_a_count(desk):
     desk.stage.until("piker.debug.facts().marks.length === 1")
     assert desk.stage.facts()["marks"][0]["count"] == 300
     assert not any("bought" in text for text in desk.stage.facts()["messages"])
+
+
+def test_an_account_that_begins_anew_has_no_marks(desk):
+    desk.stage.say(om.Fills(CHAN, [fill_of("ab" * 16, 61_000.0, t=NOW - 600)]))
+    desk.stage.until("piker.debug.facts().marks.length === 1")
+    desk.stage.say(om.Fills(CHAN, [], anew="paper"))
+    desk.stage.until("piker.debug.facts().marks.length === 0")
+    desk.stage.say(om.Fills(CHAN, [fill_of("ab" * 16, 61_000.0, t=NOW - 600)]))
+    desk.stage.until("piker.debug.facts().marks.length === 1")
 
 
 def test_a_triggered_alert_leaves_an_arrow(desk):
