@@ -6,7 +6,7 @@ reason names the limit that was broken, the value and the limit. A limit of 0 is
 
 What passes what: an order that only reduces its position, and an amend that only makes an order
 smaller, pass the limits of notional, position and loss, the kill switch and a damaged journal. A
-cancel never asks. An alert trades nothing: only its price is checked. Orders of unknown outcome
+cancel never asks. An alert trades nothing: only its price is checked, and that the market has one. Orders of unknown outcome
 count as if they were there.
 """
 
@@ -98,7 +98,7 @@ class RiskGate:
         if reason := self._off_tick(order, view) or self._legs(order, view):
             return reason
         if order.is_alert:
-            return ""
+            return self._last(view) if view.last is None else ""
         reason = (
             self._data(order, view)
             or self._size(order, view)
@@ -156,8 +156,11 @@ class RiskGate:
         if view.stale and self.limits.stale_gate:
             return f"stale_gate: {view.mkt.fqme} is stale: {view.stale}"
         if view.last is None and (order.is_dark or price_of(order, None) is None):
-            return f"last: no trade of {view.mkt.fqme} is known yet"
+            return self._last(view)
         return ""
+
+    def _last(self, view: RiskView) -> str:
+        return f"last: no trade of {view.mkt.fqme} is known yet"
 
     def _size(self, order: Order, view: RiskView) -> str:
         limit = self.limits.max_size
@@ -200,7 +203,7 @@ class RiskGate:
         if not limit:
             return ""
         if price is None:
-            return f"last: no trade of {view.mkt.fqme} is known yet"
+            return self._last(view)
         worth = order.size * price
         if worth > limit:
             return f"max_notional: was {_money(worth, limit)} {view.quote}, limit {limit}"

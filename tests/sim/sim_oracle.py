@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 from sim.sim_traders import Trader
-from sim.sim_world import BASE_NS, SimWorld
+from sim.sim_world import BASE_NS, RATE, SimWorld
 
 from piker.clearing._messages import BrokerdPosition, Status
-from piker.model.ticks import GAP, QUOTE, TRADE
+from piker.model.ticks import QUOTE, TRADE
 from piker.storage.journal import Record, open_journal
 from piker.storage.memory_disk import MemoryDisk
 
@@ -166,8 +166,6 @@ def check_story(said: list[Status]) -> None:
 def check_answers(trader: Trader, words: dict[str, list[Status]]) -> None:
     """Each request was answered: the order moved, or the request was refused by name."""
     for at_ns, what, oid in trader.asked:
-        if what == "refused here":
-            continue
         after = [word for word in words.get(oid, []) if word.time_ns >= at_ns]
         assert after, f"{what} of {oid} was never answered"
         if what == "cancel":
@@ -239,12 +237,15 @@ def check_brackets(world: SimWorld, book: Any) -> None:
             assert len(out[parent]) == 1, "two legs of one entry at the venue"
     for parent, size in back.items():
         assert size <= filled[parent]
+    for dialog in book.dialogs:
+        if dialog.state == "dark_open" and (parent := parents.get(dialog.oid)):
+            assert Fraction(dialog.order.size) == filled[parent] - back[parent]
 
 
 def check_limits(world: SimWorld, journal: list[Row]) -> None:
     """Nothing that left breaks a limit; as many orders a second as allowed, no more."""
     times = [row["time_ns"] for row in journal if row["kind"] == "asked" and _is_trade(row)]
-    for early, late in zip(times, times[40:], strict=False):
+    for early, late in zip(times, times[RATE:], strict=False):
         assert late - early >= 1_000_000_000
     held = {row["request"]["oid"] for row in journal if row["kind"] == "asked"
             and row["request"].get("exec_mode") == "dark"}  # fmt: skip
@@ -279,11 +280,13 @@ def check_triggers(world: SimWorld, journal: list[Row], end_ns: int) -> int:
                 count += _until(world, held, oid, row["time_ns"])
                 if request["msg"] == "cancel":
                     del held[oid]
-                else:
-                    held[oid] = {**_held(row, held[oid]), "best": held[oid]["best"]}
-            elif request["msg"] == "order" and _is_held(request) and "revision" not in request:
+                elif request["revision"] == held[oid]["revision"]:  # a stale one changes nothing
+                    held[oid] = _held(row, held[oid])
+            elif request["msg"] == "order" and _is_held(request) and request["revision"] is None:
                 held[oid] = _held(row, None)
-        elif row["kind"] == "happened" and oid in held and row["event"]["event"] == "triggered":
+        elif row["kind"] == "happened" and oid in held:
+            # It fired, or was refused by the gate when it did.
+            assert row["event"]["event"] in ("triggered", "refused")
             one = held.pop(oid)
             crossed = _crossings(world, one, row["time_ns"] + 1)
             assert crossed, f"{oid} fired without a crossing"
@@ -298,7 +301,9 @@ def _is_held(request: Row) -> bool:
 
 
 def _until(world: SimWorld, held: dict[str, Row], oid: str, time_ns: int) -> int:
+    """Hold that nothing crossed up to `time_ns`; from there on is a new look."""
     assert not _crossings(world, held[oid], time_ns), f"{oid} was crossed and did not fire"
+    held[oid]["time_ns"] = time_ns
     return 1
 
 
@@ -313,22 +318,26 @@ def _held(row: Row, before: Row | None) -> Row:
         is_up = Decimal(trigger) >= last
     elif request["order_type"] == "take_profit":
         is_up = not is_up
-    return {"time_ns": row["time_ns"], "action": request["action"], "trigger": trigger,
-            "trail": request.get("trail", ""), "is_up": is_up, "best": last,
-            "fqme": request["symbol"]}  # fmt: skip
+    return {
+        "time_ns": row["time_ns"],
+        "fqme": request["symbol"],
+        "action": request["action"],
+        "trigger": trigger,
+        "trail": request.get("trail", ""),
+        "is_up": is_up,
+        "best": before["best"] if before else last,
+        "revision": before["revision"] + 1 if before else 1,
+    }
 
 
 def _crossings(world: SimWorld, one: Row, end_ns: int) -> list[int]:
     """Return the times before `end_ns` at which a tick crosses, following a trail's best price."""
-    fqme = one.get("fqme")
     times = []
-    for name, market in world.markets.items():
-        if fqme not in (None, name):
+    for batch in world.markets[one["fqme"]].tape:
+        at = int(batch["time_recv_ns"][0])
+        if not one["time_ns"] < at < end_ns:
             continue
-        for row in (row for batch in market.tape for row in batch):
-            at = int(row["time_recv_ns"])
-            if not one["time_ns"] < at < end_ns or row["type"] == GAP:
-                continue
+        for row in batch:
             price = _seen(row, one["action"])
             if price is not None and _is_crossed(one, price):
                 times.append(at)

@@ -25,6 +25,7 @@ class Trader:
         self.name = name
         self.asked: list[Asked] = []
         self.heard: list[Status | BrokerdPosition] = []
+        self.refused = 0  # by the client itself
         self.client: OrderClient | None = None
         self._tree = tree
         self._world: SimWorld = tree.world
@@ -48,7 +49,7 @@ class Trader:
             try:
                 await self._ask_one()
             except OrderRejected:
-                self.asked.append((self._world.now_ns(), "refused here", ""))
+                self.refused += 1
 
     async def settle(self) -> None:
         """Ask to cancel all that goes on."""
@@ -63,20 +64,21 @@ class Trader:
         assert client is not None
         known = [oid for oid, status in client.statuses.items() if not status.is_terminal]
         chance = draw.random()
-        if known and chance < 0.3:
+        if known and chance < 0.25:
             await self._amend(client, draw.choice(known))
-        elif known and chance < 0.45:
+        elif known and chance < 0.35:
             await self._cancel(client, draw.choice(known))
-        elif chance < 0.47:
+        elif chance < 0.37:
             await self._cancel(client, draw.choice(list(client.statuses) or ["nobody"]))
         else:
-            order = self._entry(client, known)
-            self._note("entry", order.oid)
+            order, at_ns = self._entry(client, known), self._world.now_ns()
             await client.send(order)
+            self.asked.append((at_ns, "entry", order.oid))
 
     async def _cancel(self, client: OrderClient, oid: str) -> None:
-        self._note("cancel", oid)
+        at_ns = self._world.now_ns()
         await client.cancel(oid, symbol=client.fqme)
+        self.asked.append((at_ns, "cancel", oid))
 
     async def _amend(self, client: OrderClient, oid: str) -> None:
         draw, asked = self._draw, client.statuses[oid].req
@@ -93,14 +95,12 @@ class Trader:
             changes["revision"] = draw.randrange(1, 4)  # stale, as a rule
         if asked.stop_loss and draw.random() < 0.3:
             changes["stop_loss"] = asked.stop_loss - draw.randrange(3) * TICK
-        self._note("amend", oid)
+        at_ns = self._world.now_ns()
         await client.update(oid, **changes)
-
-    def _note(self, what: str, oid: str) -> None:
-        self.asked.append((self._world.now_ns(), what, oid))
+        self.asked.append((at_ns, "amend", oid))
 
     def _size(self) -> Decimal:
-        return Decimal(self._draw.choice([1, 50, 900, 2500, 6000, 30_000])) / 1000
+        return Decimal(self._draw.choice([1, 50, 900, 2500, 6000, 12_000, 20_000, 90_000])) / 1000
 
     def _near(self, spread: int = 12) -> Decimal:
         market = self._world.markets[self.fqme]
@@ -110,8 +110,10 @@ class Trader:
         """Return an entry of some kind; some of them cannot be."""
         draw = self._draw
         action = draw.choice(["buy", "sell"])
-        kinds = [self._limit, self._limit, self._market, self._stop, self._dark, self._trail,
-                 self._bracket, self._bracket, self._alert, self._leg, self._wrong]  # fmt: skip
+        kinds = [
+            *[self._limit] * 2, self._market, self._stop, self._dark, self._trail,
+            *[self._bracket] * 3, self._alert, self._leg, self._wrong,
+        ]  # fmt: skip
         action, price, terms = draw.choice(kinds)(action, known)
         return client.order(action, price, terms.pop("size", self._size()), **terms)
 
@@ -147,10 +149,10 @@ class Trader:
         return action, 0, {"exec_mode": "dark", "order_type": "stop", "trail": trail}
 
     def _bracket(self, action: str, known: list[str]) -> Any:
-        price, sign = self._near(6), 1 if action == "buy" else -1
-        far, near = (self._draw.randrange(3, 20) * TICK * sign for _ in range(2))
+        price, sign = self._near(4), 1 if action == "buy" else -1
+        far, near = (self._draw.randrange(2, 12) * TICK * sign for _ in range(2))
         legs = {"take_profit": price + far, "stop_loss": price - near}
-        if self._draw.random() < 0.3:
+        if self._draw.random() < 0.2:
             del legs[self._draw.choice(list(legs))]
         return action, price, legs
 

@@ -32,8 +32,9 @@ from piker.storage.memory_disk import MemoryDisk
 T = TypeVar("T")
 
 BASE_NS = 1_780_000_000_000_000_000
+RATE = 60  # orders a second that are let pass
 PAIRS = ("btcusdt", "ethusdt")
-LIMITS = Clearing(orders_per_s=40, daily_loss=Decimal(0))
+LIMITS = Clearing(orders_per_s=RATE, daily_loss=Decimal(0))
 
 
 @contextmanager
