@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from piker.accounting import _exports, _views
-from piker.accounting._books import Books, Tell, audit_account_file, quotes_of
+from piker.accounting._books import Account, Books, Tell, audit_account_file, quotes_of
 from piker.accounting._lots import Method
 from piker.accounting._views import Row
 from piker.cli.table import print_rows
@@ -77,8 +77,8 @@ def order_rows(books: Books, since: datetime | None) -> list[Row]:
     return rows
 
 
-def audit_rows(books: Books, at_venue: Sequence[str]) -> list[Row]:
-    """Return everything about an account that does not agree, one sentence a row."""
+def audit_rows(books: Books) -> list[Row]:
+    """Return everything about an account's files that does not agree, one sentence a row."""
     found = [("journal", text) for text in books.warnings]
     found += [("ledger", str(each)) for each in books.found.differences]
     if books.found.written:
@@ -94,8 +94,16 @@ def audit_rows(books: Books, at_venue: Sequence[str]) -> list[Row]:
         if each.text not in new
     ]
     found += [("account file", text) for text in audit_account_file(books.account, books)]
-    found += [("venue", text) for text in at_venue]
     return [{"account": books.account.name, "where": where, "text": text} for where, text in found]
+
+
+def venue_rows(books: Books, at_venue: Mapping[Account, Sequence[str]]) -> list[Row]:
+    """Return where an account's venue says something else, one sentence a row."""
+    name = books.account.name
+    return [
+        {"account": name, "where": "venue", "text": text}
+        for text in at_venue.get(books.account, ())
+    ]
 
 
 def print_report(

@@ -29,6 +29,7 @@ from piker.accounting._report import (
     print_warnings,
     rows_of,
     steps,
+    venue_rows,
 )
 from piker.accounting._venue import can_trade, compare_with_venue
 from piker.accounting._views import parse_since, totals
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 VERBS = ("show", "sync", "audit", "export")
 PRICES_MAX_S = 8.0  # to know what a position is worth now
+SETTLE_TRIES_MAX, SETTLE_S = 5, 0.5  # `emsd` writes an account file a second after a fill
 SYNC_STEPS = 2  # that an account's sync tells
 
 
@@ -231,11 +233,9 @@ def do_audit(broker: str, label: str, wanted: Wanted, level: str | None) -> None
     """
 
     async def body() -> list[dict[str, Any]]:
-        every = [read_books(account) for account in choose(broker, label)]
+        every, found = await settled(broker, label)
         at_venue = await compare_with_venue(every, level)
-        return [
-            row for books in every for row in audit_rows(books, at_venue.get(books.account, ()))
-        ]
+        return found + [row for books in every for row in venue_rows(books, at_venue)]
 
     needs_run = any(can_trade(account) for account in choose(broker, label))
     rows = run_beside(body, level, needs_run=needs_run)
@@ -245,6 +245,23 @@ def do_audit(broker: str, label: str, wanted: Wanted, level: str | None) -> None
     if wanted.form != "json":
         names = ", ".join(account.name for account in choose(broker, label))
         print(f"{names}: journal, ledger and account file agree")
+
+
+async def settled(broker: str, label: str) -> tuple[list[Books], list[dict[str, Any]]]:
+    """
+    Return the accounts and what in their files does not agree.
+
+    Beside a run a file may be a moment behind its journal: that is given time to pass.
+    """
+    from piker.service import find_run
+
+    for left in reversed(range(SETTLE_TRIES_MAX)):
+        every = [read_books(account) for account in choose(broker, label)]
+        found = [row for books in every for row in audit_rows(books)]
+        if not found or not left or find_run() is None:
+            break
+        await trio.sleep(SETTLE_S)
+    return every, found
 
 
 # ---- beside the run

@@ -47,7 +47,7 @@ async def test_sync_writes_once_and_the_second_run_changes_no_byte(tmp_conf: Pat
     again = await sync_books(account)
     assert (again.written, again.is_changed) == (0, False)
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
-    assert audit_rows(read_books(account), ()) == []
+    assert audit_rows(read_books(account)) == []
 
 
 async def test_edited_ledger_is_found_booked_and_never_invented_away(tmp_conf: Path) -> None:
@@ -56,11 +56,11 @@ async def test_edited_ledger_is_found_booked_and_never_invented_away(tmp_conf: P
     await sync_books(account)
     text = account.ledger.read_text()
     account.ledger.write_text(text.replace("price = 100.0", "price = 90.0"))
-    [row] = audit_rows(read_books(account), ())
+    [row] = audit_rows(read_books(account))
     assert "price 90 where the journal has 100" in row["text"]
     done = await sync_books(account)
     assert len(done.differences) == 1
-    [row] = audit_rows(read_books(account), ())
+    [row] = audit_rows(read_books(account))
     assert row["where"] == "unexplained"
     assert "price = 90.0" in account.ledger.read_text()
     [position] = read_books(account).holdings.positions()
@@ -83,10 +83,10 @@ async def test_account_file_that_says_otherwise_is_found(tmp_conf: Path) -> None
     await sync_books(account)
     path = account.accounting / "account.binance.paper.toml"
     path.write_text(path.read_text().replace(" size = 2.0,", " size = 5.0,"))
-    [row] = audit_rows(read_books(account), ())
+    [row] = audit_rows(read_books(account))
     assert (row["where"], "it says 6, the ledger 3" in row["text"]) == ("account file", True)
     await sync_books(account)
-    assert audit_rows(read_books(account), ()) == []
+    assert audit_rows(read_books(account)) == []
 
 
 async def test_older_ledger_is_imported_into_the_journal(tmp_conf: Path) -> None:
@@ -97,11 +97,11 @@ async def test_older_ledger_is_imported_into_the_journal(tmp_conf: Path) -> None
         'dt = "2023-07-01T12:00:00+00:00"\n'
     )
     [account] = choose("binance", "paper")
-    assert "not in the journal yet" in audit_rows(read_books(account), ())[0]["text"]
+    assert "not in the journal yet" in audit_rows(read_books(account))[0]["text"]
     done = await sync_books(account)
     assert (done.imported, done.differences) == (1, ())
     assert (await sync_books(account)).is_changed is False
-    assert audit_rows(read_books(account), ()) == []
+    assert audit_rows(read_books(account)) == []
     account.ledger.unlink()
     await sync_books(account)
     [position] = read_books(account).holdings.positions()
@@ -157,4 +157,4 @@ async def test_ledger_of_before_a_reset_is_put_aside(tmp_conf: Path) -> None:
     aside = account.ledger.with_suffix(f".{START_NS // SECOND + 100}.toml")
     assert aside.read_text().count("size = ") == 6
     assert (await sync_books(account)).is_changed is False
-    assert audit_rows(read_books(account), ()) == []
+    assert audit_rows(read_books(account)) == []
