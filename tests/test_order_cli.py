@@ -207,7 +207,8 @@ def test_what_piker_holds_is_said_and_listed_with_its_side(desk: Desk) -> None:
 def test_the_exits_of_a_bracket_follow_their_entry(desk: Desk) -> None:
     low, high = desk.price(0.8), desk.price(1.2)
     bracket = ("--take-profit", high, "--stop-loss", low)
-    entry = desk.row("order", "buy", FQME, "--size", "0.002", "--market", *bracket)
+    entry, *exits = desk.rows("order", "buy", FQME, "--size", "0.002", "--market", *bracket)
+    assert {one["type"] for one in exits} == {"dark stop", "dark take profit"}
     legs = [one for one in desk.rows("orders") if one.get("parent") == entry["oid"]]
     assert sorted(one["size"] for one in legs) == ["0.002", "0.002"]
     assert {one["state"] for one in legs} == {"dark_open"}

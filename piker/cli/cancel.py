@@ -12,7 +12,7 @@ import typer
 from piker.clearing import Status
 from piker.cli.client import ANSWER_MAX_S, Rows, ask, check_fqmes
 from piker.cli.order_options import AsJson, Timeout
-from piker.cli.order_rows import OID_SHOWN, find_oid, order_row
+from piker.cli.order_rows import OID_SHOWN, find_oid, is_of, order_row
 from piker.cli.order_watch import print_orders
 from piker.errors import ServiceUnavailable
 
@@ -49,7 +49,7 @@ def cancel(
         wanted = (
             [find_oid(oid, dialogs) for oid in dict.fromkeys(oids)]
             if oids
-            else [one for one in dialogs if one.req and (not fqmes or one.req.symbol in fqmes)]
+            else [one for one in dialogs if one.req and is_of(fqmes, one.req.symbol)]
         )
         return [order_row(status) for status in await cancel_each(wanted, timeout)]
 
@@ -78,16 +78,24 @@ async def cancel_each(dialogs: Sequence[Status], timeout: float) -> list[Status]
     async def cancel_market(symbol: str, mode: Any, group: list[Status]) -> None:
         waiting = {status.oid for status in group}
         async with open_ems(symbol, mode) as (client, trades, _, _, _):
-            for oid in waiting:
-                await client.cancel(oid)
+
+            async def ask_all() -> None:
+                for status in group:
+                    await client.cancel(status.oid, symbol)
+
             with trio.move_on_after(timeout):
-                async for told in trades:
-                    if isinstance(told, Status) and told.oid in waiting:
-                        newest[told.oid] = told
-                        if told.is_terminal or told.refused:
-                            waiting.discard(told.oid)
-                    if not waiting:
-                        return
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(ask_all)
+                    async for told in trades:
+                        if isinstance(told, Status) and told.oid in waiting:
+                            newest[told.oid] = told
+                            if told.is_terminal or told.refused:
+                                waiting.discard(told.oid)
+                        if not waiting:
+                            nursery.cancel_scope.cancel()
+                            break
+            for oid in waiting:
+                newest[oid] = client.statuses.get(oid, newest[oid])
 
     async with trio.open_nursery() as nursery:
         for (symbol, mode), group in by_market(dialogs):

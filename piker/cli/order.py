@@ -89,7 +89,8 @@ def order(
         asked = parse(clock.now_ns())
         if dry_run:
             return [await rehearse(asked)]
-        return [await place(asked, heard, waits_for_end, timeout)]
+        await place(asked, heard, waits_for_end, timeout)
+        return heard.rows()
 
     run_order(ctx, work, heard, f"{wish.action} {address}", timeout, as_json)
     if dry_run:
@@ -142,8 +143,8 @@ async def rehearse(wish: Wish) -> dict[str, Any]:
     return {**order_terms(order), "mode": wish.mode, "state": "not sent", "worth": worth}
 
 
-async def place(wish: Wish, heard: Heard, waits_for_end: bool, timeout: float) -> dict[str, Any]:
-    """Send the order of a wish, listen until enough is known, return its row."""
+async def place(wish: Wish, heard: Heard, waits_for_end: bool, timeout: float) -> None:
+    """Send the order of a wish and listen until enough is known."""
     from piker.clearing import open_ems
 
     needs_last = wish.size is None and wish.limit is None and wish.stop is None
@@ -158,4 +159,3 @@ async def place(wish: Wish, heard: Heard, waits_for_end: bool, timeout: float) -
             await listen(
                 trades, heard, lambda: heard.has_ended if waits_for_end else heard.has_word
             )
-    return heard.row()

@@ -7,7 +7,7 @@ LOCAL where the broker runs on a local venue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -29,11 +29,12 @@ SHOWN = (
 
 
 class Heard:
-    """What has been heard of one order: its newest status and its fills."""
+    """What has been heard of one order: its newest status, its fills, and its two exits."""
 
     def __init__(self, order: Order | None = None) -> None:
         self.order = order
         self.status: Status | None = None
+        self.exits: dict[str, Status] = {}
         self.filled = Decimal(0)
         self.paid = Decimal(0)
         self.fees: dict[str, Decimal] = {}
@@ -48,6 +49,13 @@ class Heard:
     def has_word(self) -> bool:
         """Whether something is known of it beyond that it was sent."""
         return self.status is not None and self.status.resp != "pending"
+
+    def is_about(self, status: Status) -> bool:
+        """Whether a status is about this order; one of an exit of it is kept by the way."""
+        assert self.order is not None
+        if status.req is not None and status.req.parent == self.order.oid:
+            self.exits[status.oid] = status
+        return status.oid == self.order.oid
 
     def take(self, status: Status) -> None:
         """Count a status in; a fill is counted once however often it is told."""
@@ -68,6 +76,10 @@ class Heard:
         self.paid += fill.size * fill.price
         if fill.fee:
             self.fees[fill.fee_asset] = self.fees.get(fill.fee_asset, Decimal(0)) + fill.fee
+
+    def rows(self) -> list[Row]:
+        """Return the order and its exits as rows."""
+        return [self.row(), *map(order_row, self.exits.values())]
 
     def row(self) -> Row:
         """Return the order as a row."""
@@ -199,6 +211,12 @@ def mark_of(row: Row, local: Mapping[str, str]) -> str:
     """Return PAPER or LIVE, with LOCAL beside it for a broker on a local venue."""
     mark = str(row.get("mode", "paper")).upper()
     return f"{mark} LOCAL" if str(row.get("fqme", "")).rpartition(".")[2] in local else mark
+
+
+def is_of(fqmes: Sequence[str], symbol: str) -> bool:
+    """Whether a market is one of those asked for; a short address means all that it fits."""
+    tokens = set(symbol.split("."))
+    return not fqmes or any(tokens.issuperset(fqme.split(".")) for fqme in fqmes)
 
 
 def find_oid(prefix: str, dialogs: list[Status]) -> Status:

@@ -51,7 +51,7 @@ async def listen(trades: AsyncIterable[Any], heard: Heard, is_enough: Callable[[
     """Count in what is said about the order until it is enough."""
     assert heard.order is not None
     async for told in trades:
-        if isinstance(told, Status) and told.oid == heard.order.oid:
+        if isinstance(told, Status) and heard.is_about(told):
             heard.take(told)
             if is_enough() or told.refused:
                 return

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import trio
 import typer
 
+from piker import clock
 from piker.clearing import Status
 from piker.cli.client import Rows, ask, check_fqmes
 from piker.cli.order_options import AsJson
 from piker.cli.order_request import CLIENT_REF, check_tick, misuse, positive
-from piker.cli.order_rows import Heard, order_row, position_row
+from piker.cli.order_rows import Heard, is_of, order_row, position_row
 from piker.cli.order_watch import judge, listen, print_orders, run_order
 from piker.cli.table import cell
 from piker.errors import PikerError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from piker.clearing import OrdersView
 
 ALERT_WAIT_S = 10.0
+NEWS_NS = 3600 * 10**9  # for how long a gap in watching is worth a line
 Markets = Annotated[list[str] | None, typer.Argument(metavar="FQME", help="Only these markets.")]
 
 
@@ -60,9 +62,7 @@ def print_open(
         return [
             order_row(status)
             for status in view.dialogs
-            if status.req is not None
-            and is_wanted(status)
-            and (not fqmes or status.req.symbol in fqmes)
+            if status.req is not None and is_wanted(status) and is_of(fqmes, status.req.symbol)
         ]
 
     rows = ask(ctx, work, [], "asking emsd")
@@ -82,7 +82,7 @@ def remarks(view: OrdersView) -> list[str]:
             out.append(f"{row['name']}: stopped; `piker arm` to trade again")
         elif row["state"] != "ready":
             out.append(f"{row['name']}: no new risk: {row['cause']}")
-        if row["unwatched"]:
+        if row["unwatched"] and clock.now_ns() - row["unwatched"][1] < NEWS_NS:
             begin, end = (cell("time_ns", ns)[:-4] for ns in row["unwatched"])
             held = row["unwatched_held"]
             out.append(f"{row['name']}: {held} orders were not watched from {begin} to {end} UTC")
@@ -114,7 +114,7 @@ def positions(
             (account, position)
             for (_, account), table in view.positions.items()
             for fqme, position in table.items()
-            if (with_flat or Decimal(position["size"])) and (not wanted or fqme in wanted)
+            if (with_flat or Decimal(position["size"])) and is_of(wanted, fqme)
         ]
         quotes = await last_quotes([position["symbol"] for _, position in held])
         return [

@@ -23,6 +23,7 @@ from piker.clock import ClockSpec, parse_spec
 from piker.errors import ConfigError, PikerError
 from piker.log import get_logger
 from piker.service import Services, open_pikerd
+from piker.service.private import counted
 from piker.service.rpc import Address, probe
 
 log = get_logger(__name__)
@@ -147,7 +148,7 @@ async def serve(
             await services.stop_requested.wait()
             nursery.cancel_scope.cancel()
         if held := services.held_orders:
-            log.warning("held and not watched until the next start: %d orders and alerts", held)
+            log.warning("not watched until the next start: %s", counted(held))
         log.info("pikerd stops")
 
 
