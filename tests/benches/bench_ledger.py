@@ -1,14 +1,20 @@
-"""How many transactions a second become positions, beside the bare sum of their sizes."""
+"""
+How many transactions a second become positions and files.
+
+Beside them: the bare sum of their sizes, and the TOML libraries on the same text.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import tomli_w
 from record import Result, best_s, compare
 
-from piker.accounting import Transaction, fold, fold_lots, order_ledger
+from piker.accounting import Transaction, _tables, fold, fold_lots, order_ledger
 
 TRANSACTIONS = 30_000
 MARKETS = 3
@@ -62,5 +68,35 @@ def measure() -> Iterator[Result]:
             "sum of the sizes",
             floor,
             target=0.005,
+            smaller_is_better=False,
+        )
+    yield from measure_files(records[: TRANSACTIONS // 10])
+
+
+def measure_files(records: list[Transaction]) -> Iterator[Result]:
+    """Yield the rates of reading and writing a ledger's text."""
+    tables = _tables.Tables(records={_tables.table_key(record): record for record in records})
+    text = _tables.render(tables)
+    content = tomllib.loads(text, parse_float=Decimal)
+    works = {
+        "ledger.read": (
+            lambda: _tables.parse(text.encode(), "bench", "binance", "paper"),
+            "tomllib",
+            lambda: tomllib.loads(text, parse_float=Decimal),
+        ),
+        "ledger.write": (
+            lambda: _tables.render(tables),
+            "tomli_w",
+            lambda: tomli_w.dumps(content),
+        ),
+    }
+    for name, (work, peer, theirs) in works.items():
+        yield compare(
+            name,
+            len(records) / best_s(work, 3),
+            "transactions/s",
+            peer,
+            len(records) / best_s(theirs, 3),
+            target=1.0,
             smaller_is_better=False,
         )
