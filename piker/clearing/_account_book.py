@@ -10,7 +10,7 @@ Reading order: `apply`, `_book_fill`, `snapshot` and `take_part`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
@@ -245,9 +245,10 @@ class AccountBook:
             for asset in sorted(moved)
         }
 
-    def mark_synced(self, count: int) -> None:
-        """Let go of the oldest `count` transactions, which are in the ledger."""
-        del self.unsynced[:count]
+    def mark_synced(self, transactions: Sequence[Transaction]) -> None:
+        """Let go of transactions that are in the ledger."""
+        keys = {each.key for each in transactions}
+        self.unsynced = [each for each in self.unsynced if each.key not in keys]
 
     def made_today(self, quote: str, now_ns: int) -> Decimal:
         """Return what closed fills of the UTC day made in `quote`, fees taken off."""

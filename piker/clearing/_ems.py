@@ -349,7 +349,7 @@ async def cancel_orders(fqme: str = "", account: str = "") -> list[str]:
     """Ask to cancel every order of a market and account ('' all); return their oids."""
     router = get_router()
     await router.wait_recovered()
-    return [oid for keeper in router.named(account) for oid in keeper.cancel_all(fqme)]
+    return [oid for keeper in router.named(account) for oid in await keeper.cancel_all(fqme)]
 
 
 @endpoint(only=("emsd",), proven=True)

@@ -47,7 +47,13 @@ from piker.clearing._world import World
 from piker.errors import OrderRejected
 from piker.log import get_logger
 from piker.settings import Clearing, Paper
-from piker.storage.journal import Journal, JournalError, Pending, open_journal
+from piker.storage.journal import (
+    Journal,
+    JournalError,
+    JournalFull,
+    Pending,
+    open_journal,
+)
 
 log = get_logger(__name__)
 
@@ -177,14 +183,14 @@ class AccountKeeper:
                 view.transactions,
                 view.since,
                 sizes={each.market: each.size for each in self.book.positions.values()},
-                unsynced=len(self.book.unsynced),
                 is_lossy=not journal.report.is_state_sound,
+                begun_ns=self.book.since_ns,
                 take_over=self._take_over_fills,
             )
             async with trio.open_nursery() as nursery:
                 for task in (self._do_outputs, self._rotate_when_due, self._keep_watch):
                     nursery.start_soon(task)
-                nursery.start_soon(self.ledger.run, self._synced)
+                nursery.start_soon(self.ledger.run, self.book.mark_synced)
                 task_status.started()
                 try:
                     await trio.sleep_forever()
@@ -218,7 +224,6 @@ class AccountKeeper:
             part = tuple(transactions[start : start + rec.PART_ITEMS])
             now_ns = self.world.now_ns()
             self.commit(rec.Imported(time_ns=now_ns, transactions=part, source="file"))
-            self.book.mark_synced(len(self.book.unsynced))
         for position in self.book.held_positions():
             self._hold(position)
 
@@ -299,10 +304,11 @@ class AccountKeeper:
         log.info("request refused oid=%s reason=%s", request.oid, reason)
         asker.refuse(refusal(request, known, reason, now_ns, self.account, self.book.mode))
 
-    def cancel_all(self, fqme: str = "") -> list[str]:
+    async def cancel_all(self, fqme: str = "") -> list[str]:
         """Ask to cancel every order (of a market); return their oids."""
         going = [each.oid for each in self.book.active(fqme)]
         for oid in going:
+            await self.wait_room()
             dialog = self.book.dialogs[oid]
             if not dialog.is_terminal:
                 request = Cancel(oid=oid, symbol=dialog.order.symbol)
@@ -329,7 +335,7 @@ class AccountKeeper:
         is_done = trio.Event()
 
         def begin_anew() -> None:
-            self.ledger.archive()
+            self.ledger.archive(self.book.since_ns)
             self._desk.account_reset(self)
             is_done.set()
 
@@ -407,6 +413,8 @@ class AccountKeeper:
                 self._bytes += len(payload)
             except JournalError as error:
                 commit.error = error
+            except ValueError as error:  # a broker's word of a quarter of a megabyte
+                commit.error = JournalFull(str(error))
         self._do_at_once(outputs)
         self._commits.append(commit)
         self._work.set()
@@ -584,9 +592,6 @@ class AccountKeeper:
                 self._tell(now)
         self._desk.mended(self)
         self._desk.changed(self)
-
-    def _synced(self, count: int) -> None:
-        self.book.mark_synced(count)
 
     # ---- when nobody watched -----------------------------------------------------------------
 

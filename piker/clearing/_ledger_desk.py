@@ -30,6 +30,8 @@ RETRY_S = 1.0
 ACCOUNT_PERIOD_S = 1.0  # without a fill; then the account file is written
 CLOSE_S = 3.0  # what a clean stop may take
 
+Synced = Callable[[Sequence[Transaction]], None]
+
 
 class LedgerDesk:
     """What one account's ledger still has to take; `run` writes it."""
@@ -45,10 +47,10 @@ class LedgerDesk:
         self._queue: deque[Transaction] = deque()
         self._first: tuple[list[Transaction], datetime | None] = ([], None)
         self._sizes: dict[str, Decimal] = {}
-        self._unsynced = 0
         self._is_lossy = False
+        self._begun_ns = 0
         self._import: Callable[[Sequence[Transaction]], None] = lambda _: None
-        self._archive = False
+        self._archive = ""
         self._is_account_old = False
         self._work = trio.Event()
         self._idle = trio.Event()
@@ -66,19 +68,20 @@ class LedgerDesk:
         since: datetime | None,
         *,
         sizes: Mapping[str, Decimal],
-        unsynced: int,
         is_lossy: bool,
+        begun_ns: int,
         take_over: Callable[[Sequence[Transaction]], None],
     ) -> None:
         """
         Take what the journal holds at the start; the file is compared with it.
 
-        `sizes` is what is held of each market, `unsynced` how many of the transactions are kept
-        for the ledger, `is_lossy` that the journal has lost records. `take_over` journals fills
-        that only the file knows.
+        `sizes` is what is held of each market, `is_lossy` that the journal has lost records,
+        `begun_ns` when the account was last reset. `take_over` journals fills that only the file
+        knows.
         """
         self._first = list(known), since
-        self._sizes, self._unsynced, self._is_lossy = dict(sizes), unsynced, is_lossy
+        self._sizes, self._is_lossy = dict(sizes), is_lossy
+        self._begun_ns = begun_ns
         self._import = take_over
 
     def put(self, transaction: Transaction) -> None:
@@ -93,11 +96,11 @@ class LedgerDesk:
         self._queue.extend(transactions)
         self._work.set()
 
-    def archive(self) -> None:
-        """Put the ledger aside, and begin an empty one."""
+    def archive(self, since_ns: int) -> None:
+        """Put the ledger aside, and begin an empty one as of `since_ns`."""
         self._queue.clear()
         self._first = [], None
-        self._archive = True
+        self._archive = f"{since_ns // 1_000_000_000}"
         self._work.set()
 
     async def wait_synced(self) -> None:
@@ -106,12 +109,12 @@ class LedgerDesk:
             self._idle = trio.Event()
             await self._idle.wait()
 
-    async def run(self, synced: Callable[[int], None]) -> None:
-        """Write what comes, for ever; `synced(n)` is told that the next n are in the file."""
+    async def run(self, synced: Synced) -> None:
+        """Write what comes, for ever; `synced` is told what is in the file."""
         writer = await self._open()
         try:
             await self._begin(writer)
-            synced(self._unsynced)
+            synced(self._first[0])
             self._first = [], None
             while True:
                 await self._write(writer, synced)
@@ -123,6 +126,8 @@ class LedgerDesk:
     async def _begin(self, writer: LedgerWriter) -> None:
         """Compare the file with the journal; take over what an older file alone knows."""
         known, since = self._first
+        if self._begun_ns:
+            await self._work_on(partial(writer.begin_at, self._begun_ns))
         if self._is_lossy:
             # A journal that lost records takes nothing out of a file.
             await self._work_on(partial(writer.append, known))
@@ -131,7 +136,7 @@ class LedgerDesk:
         if outcome is not None and outcome.imports:
             self._import(outcome.imports)
             whole = [*known, *outcome.imports]
-            await self._work_on(partial(writer.reconcile, whole, since, sizes=self._sizes))
+            await self._work_on(partial(writer.reconcile, whole, since))
 
     async def _open(self) -> LedgerWriter:
         """Return the writer, once it is ours."""
@@ -147,12 +152,11 @@ class LedgerDesk:
                 self._caught_up()
                 return self._writer
 
-    async def _write(self, writer: LedgerWriter, synced: Callable[[int], None]) -> None:
+    async def _write(self, writer: LedgerWriter, synced: Synced) -> None:
         """Write one batch, or wait for one."""
         if self._archive:
-            label = f"{self._world.now_ns() // 1_000_000_000}"
-            await self._work_on(partial(writer.archive, label))
-            self._archive = False
+            await self._work_on(partial(writer.archive, self._archive))
+            self._archive = ""
         if not self._queue:
             await self._rest(writer)
             return
@@ -163,7 +167,7 @@ class LedgerDesk:
         if self._queue and self._queue[0] is batch[0]:  # not reset meanwhile
             for _ in batch:
                 self._queue.popleft()
-            synced(len(batch))
+            synced(batch)
         self._is_account_old = True
 
     async def _rest(self, writer: LedgerWriter) -> None:

@@ -39,12 +39,16 @@ from piker.clearing._world import Channel, World
 from piker.errors import OrderRejected, PikerError, ServiceUnavailable, innermost
 from piker.log import get_logger
 from piker.settings import Clearing, Paper
+from piker.storage.journal import JournalLocked
 
 log = get_logger(__name__)
 
 REPLAY_S = 5.0  # then the daemon counts as started, whatever it still reads
+WATCHED_S = 2.0
 RECOVER_S = 5.0  # what brokers and feeds may take before the first client is let in without them
 SWEEP_S = 10.0
+RETRY_S = 1.0
+LOCK_TRIES, LOCK_PAUSE_S = 10, 0.2  # `piker ledger` holds a journal for as long as it syncs
 SESSIONS_MAX = 256
 MARKETS_MAX = 256
 
@@ -97,8 +101,10 @@ class Router:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """
-        Recover what was held, then serve until cancelled; started once the journals are replayed,
-        or at `REPLAY_S` when they are long.
+        Recover what was held, then serve until cancelled.
+
+        Started once the journals are replayed and the markets of what is held are watched, or
+        when that takes longer than `REPLAY_S` and `WATCHED_S`.
         """
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._sweep)
@@ -113,6 +119,9 @@ class Router:
     async def _say_started(self, task_status: trio.TaskStatus[None]) -> None:
         with trio.move_on_after(REPLAY_S):
             await self._replayed.wait()
+        with trio.move_on_after(WATCHED_S):
+            for watch in set(self.watches.values()):
+                await _quietly(watch.wait_open)
         task_status.started()
 
     async def _replay(self) -> None:
@@ -123,19 +132,36 @@ class Router:
             except PikerError as error:
                 self.failed[broker, account] = str(error)
                 log.error("account not kept account=%s.%s cause=%s", broker, account, error)
-                continue
-            for fqme in sorted(keeper.markets):
-                self._start_watch(fqme)
+                assert self._nursery is not None
+                self._nursery.start_soon(self._keep_trying, broker, account)
+            else:
+                self._look_after(keeper)
+
+    async def _keep_trying(self, broker: str, account: str) -> None:
+        """Open an account whose journal was in use, as soon as it is free."""
+        while (broker, account) not in self.keepers:
+            await trio.sleep(RETRY_S)
+            try:
+                keeper = await self._open_keeper(broker, account)
+            except PikerError as error:
+                self.failed[broker, account] = str(error)
+            else:
+                self._look_after(keeper)
+                log.info("account kept again account=%s", keeper.name)
+
+    def _look_after(self, keeper: AccountKeeper) -> None:
+        """Watch the markets in which an account holds something, and open its broker."""
+        for fqme in sorted(keeper.markets):
+            self._start_watch(fqme)
+        if keeper.markets:
+            self._start_relay(keeper.broker, keeper.book.mode, min(keeper.markets))
 
     async def _reconcile(self) -> None:
         """Tell the brokers where things stand, and wait for the markets of what is held."""
         with trio.move_on_after(RECOVER_S) as waiting:
             async with trio.open_nursery() as nursery:
-                for keeper in self.keepers.values():
-                    if keeper.markets:
-                        fqme = min(keeper.markets)
-                        relay = self._start_relay(keeper.broker, keeper.book.mode, fqme)
-                        nursery.start_soon(_quietly, relay.wait_open)
+                for relay in self.relays.values():
+                    nursery.start_soon(_quietly, relay.wait_open)
                 for watch in set(self.watches.values()):
                     nursery.start_soon(_quietly, watch.wait_open)
         if waiting.cancelled_caught:
@@ -250,10 +276,8 @@ class Router:
         if keeper is None:
             accounts = ", ".join(each.account for each in session.keepers)
             was = f"account: was {request.account!r}" if isinstance(request, Order) else "account"
-            status = refusal(
-                request, None, f"{was}, expected one of {accounts}", self.world.now_ns()
-            )
-            session.refuse(status)
+            reason, now_ns = f"{was}, expected one of {accounts}", self.world.now_ns()
+            session.refuse(refusal(request, None, reason, now_ns, mode=session.mode))
             return
         await keeper.wait_room()
         keeper.ask(request, session.watch, session)
@@ -327,8 +351,7 @@ class Router:
             if keeper := self.keepers.get((broker, account)):
                 return keeper
             keeper = AccountKeeper(self.world, self, broker, account, self.clearing, self.paper)
-            assert self._nursery is not None
-            await self._nursery.start(keeper.run)
+            await self._start_keeper(keeper)
             self.keepers[broker, account] = keeper
             self.failed.pop((broker, account), None)
             if relay := self.relays.get((broker, keeper.book.mode)):
@@ -336,6 +359,24 @@ class Router:
             return keeper
 
         return await self._once(("keeper", broker, account), open_it)
+
+    async def _start_keeper(self, keeper: AccountKeeper) -> None:
+        """
+        Have a keeper replay its journal; one that is in use is waited for a moment.
+
+        Raises:
+          PikerError: the journal cannot be used; says why.
+        """
+        assert self._nursery is not None
+        for left in range(LOCK_TRIES, -1, -1):
+            try:
+                await self._nursery.start(keeper.run)
+            except JournalLocked:
+                if not left:
+                    raise
+                await trio.sleep(LOCK_PAUSE_S)
+            else:
+                return
 
     def _start_relay(self, broker: str, mode: Mode, fqme: str) -> TradesRelay:
         """Return the dialog with a broker, which is opened when it is not."""

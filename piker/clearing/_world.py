@@ -93,6 +93,9 @@ class LedgerWriter(Protocol):
         `sizes` is what the journal says is held of each market.
         """
 
+    def begin_at(self, since_ns: int, /) -> bool:
+        """Put a ledger of before `since_ns` aside, when a crash has kept `archive` from it."""
+
     def rewrite(self) -> bool:
         """Write the whole file in order, atomically; False when it already is so."""
 

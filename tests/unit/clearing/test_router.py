@@ -20,8 +20,8 @@ from ems_world import (
 
 from piker.clearing import _keeper
 from piker.clearing._messages import Cancel
-from piker.clearing._session import OUTBOX_MAX
-from piker.errors import ServiceUnavailable
+from piker.clearing._session import OUTBOX_MAX, Hello
+from piker.errors import ConfigError, ServiceUnavailable
 
 A, B = "a" * 32, "b" * 32
 
@@ -429,7 +429,7 @@ async def test_a_long_journal_is_rotated_and_released(
     async with open_router(killed) as router:
         keeper = router.keepers["binance", "paper"]
         assert keeper.book.positions[FQME].size == 100
-        keeper.book.mark_synced(len(keeper.book.unsynced))
+        keeper.book.mark_synced(keeper.book.unsynced)
         assert keeper.book.snapshot() == before
         await peer_refuses_old_oid(router)
 
@@ -551,3 +551,31 @@ async def test_orders_per_second_and_notional_are_refused_by_name(autojump_clock
         words = [await peer.receive() for _ in range(3)]
         assert [word["resp"] for word in words].count("error") >= 1
         assert any("orders_per_s" in word["reason"] for word in words)
+
+
+async def test_a_second_emsd_is_refused_the_journal(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    async with open_router(world):
+        world.disk.lock()
+        second = FakeWorld(world.disk)
+        async with open_router(second) as router:
+            with pytest.raises(ConfigError, match="the order journal is held by another process"):
+                await router.attach(Hello(fqme=FQME))
+
+
+async def test_an_account_whose_journal_was_in_use_is_kept_later(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        await peer.ask(order(B, exec_mode="dark", price="150"))
+        await peer.words(1)
+        killed = world.restarted()
+    killed.disk.lock()
+    async with open_router(killed) as router:
+        assert "held by another process" in router.status()["cause"]
+        killed.disk.unlock()
+        await trio.sleep(5)
+        assert router.status()["state"] == "ready"
+        assert B in router.keepers["binance", "paper"].darks
+        async with open_peer(router) as peer:
+            killed.market.trade(151.0)
+            assert (await peer.receive())["resp"] == "triggered"
