@@ -5,7 +5,7 @@
 // chip is [text, isSecret]: size, account and money are only shown when asked for (privacy).
 
 import { OWN, formatLevel, formatMoney, formatSize, gainOf, isEntry, isMovable, isWorking, levelOf, levelText, looksOf, positionWords,
-  sideWords, spokenWords, unsigned } from './order_words.js';
+  sideWords, sizeText, spokenWords, unsigned } from './order_words.js';
 
 const shown = (text) => [text, false];
 const secret = (text) => [text, true];
@@ -20,7 +20,7 @@ function orderSpec(row, market, isAway) {
   const looks = looksOf(row, performance.now() - row.at);
   const { alloc } = market.book;
   const parts = [shown(sideWords(row))];
-  if (row.action !== 'alert') parts.push(secret(formatSize(row.size)), secret(slotWords(row, alloc)));
+  if (sizeText(row)) parts.push(secret(sizeText(row)), secret(slotWords(row, alloc)));
   if (looks.words) parts.push(shown(looks.words));
   if (row.state === 'dark_open' && row.fires) parts.push(secret(`fires ${row.fires}`));
   if (row.client_ref && row.client_ref !== OWN) parts.push(shown(row.client_ref));

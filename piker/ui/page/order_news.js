@@ -1,7 +1,7 @@
 // What the EMS says of orders, turned into sentences, sounds and shaking lines; each is told once.
 
 import { BASE, WORDS } from './loop.js';
-import { formatLevel, formatSize, isWorking, levelText, sideWords } from './order_words.js';
+import { formatLevel, formatSize, isWorking, levelText, sideWords, sizeText } from './order_words.js';
 
 const OPS = ['desk', 'allocst', 'sized', 'orders', 'ordst', 'fill', 'fills', 'pos', 'count'];
 export const ORDER_REQUESTS = ['trade', 'order', 'amend', 'cancel', 'cancel_all', 'size', 'alloc', 'flatten', 'kill', 'arm'];
@@ -25,9 +25,9 @@ export class OrderNews {
   }
 
   words(market, row) {
-    const size = row.action === 'alert' || !row.size ? '' : ` ${formatSize(row.size)}`;
+    const size = sizeText(row);
     const level = levelText(row);
-    return `${sideWords(row)}${size}${level ? ` at ${formatLevel(level, market.digits)}` : ''}`;
+    return `${sideWords(row)}${size && ` ${size}`}${level ? ` at ${formatLevel(level, market.digits)}` : ''}`;
   }
 
   each(market, act) {

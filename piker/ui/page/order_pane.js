@@ -2,7 +2,7 @@
 // has made, working orders, and the button that stops everything.
 
 import { button, el, setText, show } from './dom.js';
-import { formatLevel, formatMoney, formatSize, gainOf, levelText, looksOf, moneyUnit, sideWords, stateWords, unsigned, levelOf } from './order_words.js';
+import { formatLevel, formatMoney, formatSize, gainOf, levelText, looksOf, moneyUnit, sideWords, sizeText, stateWords, unsigned, levelOf } from './order_words.js';
 
 const WIDTH_CSS = 248;
 const AXIS_CSS = 80;
@@ -212,7 +212,7 @@ export class OrderPane {
     const { tone } = looksOf(row);
     const level = levelText(row);
     const node = el('div', `order tone-${tone}`, '', [el('i'), el('span', '', sideWords(row)),
-      el('b', '', level ? formatLevel(level, this.market.digits) : 'market'), el('em', '', stateWords(row)), el('em', 'size', formatSize(row.size))]);
+      el('b', '', level ? formatLevel(level, this.market.digits) : 'market'), el('em', '', stateWords(row)), el('em', 'size', sizeText(row))]);
     node.addEventListener('click', () => this.page.focused.lines.focus(row.oid));
     return node;
   }

@@ -56,6 +56,9 @@ export function sideWords(row) {
   return `${row.action}${type}${row.exec_mode === 'dark' ? ' dark' : ''}`;
 }
 
+/** An order's size to show; '' for alerts, and for a leg whose entry has no fill yet. */
+export const sizeText = (row) => (row.action === 'alert' || !Number(row.size) ? '' : formatSize(row.size));
+
 export const isWorking = (row) => !row.gone && !NOT_WORKING.includes(row.state);
 
 /** True when an amend or another cancel of the order makes sense now. */
@@ -95,7 +98,7 @@ export function looksOf(row, waited = 0) {
 /** The state in words for the list of working orders and for who listens. */
 export function stateWords(row) {
   const parts = [];
-  const held = row.parent ? 'held by piker' : 'in emsd';
+  const held = row.parent ? 'held only while piker runs' : 'in emsd';
   if (['submitting', 'sent', 'pending'].includes(row.state)) parts.push('sent, not acknowledged');
   else if (row.state === 'dark_open' && row.action === 'alert') parts.push('once', row.fires);
   else if (row.state === 'dark_open') parts.push(row.fires ? `${held}, fires ${row.fires}` : held);
@@ -105,14 +108,13 @@ export function stateWords(row) {
   else if (row.state === 'triggered') parts.push('triggered');
   else parts.push('open');
   if (filledShare(row) > 0) parts.push(`${filledShare(row)} % filled`);
-  if (row.parent) parts.push('only while piker runs');
   return parts.filter(Boolean).join(', ');
 }
 
 /** What a screen reader says of a line: "sell dark 0.01632 at 61 278.9, not acknowledged". */
 export function spokenWords(row, digits) {
-  const size = row.action === 'alert' ? '' : ` ${formatSize(row.size)}`;
-  return `${sideWords(row)}${size} at ${formatLevel(levelText(row), digits)}, ${stateWords(row)}`;
+  const size = sizeText(row);
+  return `${sideWords(row)}${size && ` ${size}`} at ${formatLevel(levelText(row), digits)}, ${stateWords(row)}`;
 }
 
 /** Gain of `position` at price `last`; NaN when unknown. */

@@ -75,7 +75,7 @@ export function markWords(scene, x, y, tz) {
   if (!mark) return '';
   if (mark.alert) return `alert at ${formatLevel(mark.alert.price, scene.digits)}, ${clockText(mark.alert.t, tz, true)}`;
   return mark.fills.slice(0, WORDS_MAX).map((fill) => {
-    const fee = fill.fee ? `, fee ${formatSize(fill.fee)} ${fill.fee_asset}` : '';
+    const fee = fill.fee ? `, fee ${formatSize(fill.fee)} ${fill.fee_asset.toUpperCase()}` : '';
     return `${fill.action} ${formatSize(fill.size)} at ${formatLevel(fill.price, scene.digits)}, ${clockText(fill.t, tz, true)}${fee}, ${fill.account}`;
   }).join('\n');
 }
