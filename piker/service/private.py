@@ -188,7 +188,12 @@ async def _ask_use(addr: Address) -> dict[str, int | None]:
 def _stays(held: int | None) -> str:
     if held is None:
         return "what is held stays"
-    return "1 order or alert stays" if held == 1 else f"{held} orders and alerts stay"
+    return f"{counted(held)} {'stays' if held == 1 else 'stay'}"
+
+
+def counted(held: int) -> str:
+    """Return `2 orders and alerts`."""
+    return "1 order or alert" if held == 1 else f"{held} orders and alerts"
 
 
 def _check(venues: dict[str, str] | None) -> None:
