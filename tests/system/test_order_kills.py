@@ -160,7 +160,8 @@ async def check(state: Path, told: Told) -> None:
     view = await order_book(ended=True)
     going = {status.oid: status for status in view.dialogs}
     known = going | {status.oid: status for status in view.ended}
-    assert not view.failed and len(known) == len(view.dialogs) + len(view.ended)
+    assert not view.failed
+    assert len(known) == len(view.dialogs) + len(view.ended)
     await sync_ledger("binance")
     tables = ledger(state)
     by_tid = Counter(table["tid"] for table in tables.values())
