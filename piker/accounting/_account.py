@@ -18,8 +18,8 @@ from piker import clock
 from piker.accounting import _account_text
 from piker.accounting._account_text import Holding
 from piker.accounting._ledger import Transaction, iter_by_dt
+from piker.accounting._places import replace_file
 from piker.accounting._position import Position, fold, minimise
-from piker.accounting._writer import replace_file
 from piker.accounting.files import (
     TransactionLedger,
     account_name,

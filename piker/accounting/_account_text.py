@@ -27,15 +27,8 @@ import msgspec
 
 from piker.accounting._ledger import Transaction, find_faults
 from piker.accounting._position import CONTEXT, Position
-from piker.accounting._tables import (
-    check_head,
-    decimal_of,
-    head,
-    load_toml,
-    number,
-    quoted,
-    time_of,
-)
+from piker.accounting._tables import decimal_of, head, number, quoted, time_of
+from piker.accounting._tables_read import check_head, load_toml
 from piker.errors import ConfigError
 from piker.model.market import MktPair
 

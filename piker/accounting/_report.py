@@ -14,8 +14,9 @@ import msgspec
 import typer
 
 from piker.accounting import _exports, _views
-from piker.accounting._books import Account, Books, Tell, audit_account_file, quotes_of
+from piker.accounting._books import Account, Books, audit_account_file, quotes_of
 from piker.accounting._lots import Method
+from piker.accounting._sync import Tell
 from piker.accounting._views import Row
 from piker.cli.table import print_rows
 

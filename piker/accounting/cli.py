@@ -17,7 +17,7 @@ import trio
 import typer
 
 from piker import clock
-from piker.accounting._books import Books, Synced, choose, read_books, sync_books
+from piker.accounting._books import Books, choose, read_books
 from piker.accounting._lots import Method
 from piker.accounting._report import (
     Form,
@@ -31,6 +31,7 @@ from piker.accounting._report import (
     steps,
     venue_rows,
 )
+from piker.accounting._sync import Synced, sync_books
 from piker.accounting._venue import can_trade, compare_with_venue
 from piker.accounting._views import parse_since, totals
 from piker.cli.boundary import run_async
@@ -139,10 +140,9 @@ def ledger(
     broker, label = parse_name(name)
     views: dict[View, bool] = {"orders": orders, "fills": fills, "lots": lots, "gains": gains}
     forms: dict[Form, bool] = {"json": as_json, "csv": as_csv, "beancount": as_beancount}
-    is_export = verb == "export"
     wanted = Wanted(
-        view=one_of(views, "fills" if is_export else "positions"),
-        form=one_of(forms, "csv" if is_export else "table"),
+        view=one_of(views, "fills" if verb == "export" else "positions"),
+        form=one_of(forms, "csv" if verb == "export" else "table"),
         method=check_method(method),
         since=check_since(since),
     )
@@ -155,8 +155,7 @@ def ledger(
         case "audit":
             do_audit(broker, label, wanted, level)
         case _:
-            needs_prices = wanted.view == "positions" and not no_prices and not is_export
-            do_show(broker, label, wanted, level, needs_prices)
+            do_show(broker, label, wanted, level, wanted.view == "positions" and not no_prices)
 
 
 # ---- what each verb does

@@ -20,21 +20,20 @@ from typing import Any
 
 import trio
 
-from piker.accounting import _tables
+from piker.accounting import _tables, _tables_read
 from piker.accounting._audit import Difference, Outcome, fields_of
 from piker.accounting._ledger import Transaction, iter_by_dt
-from piker.accounting._tables import Normaliser, Tables, Unexplained
-from piker.accounting._writer import (
+from piker.accounting._places import (
     LedgerLocked,
-    LedgerWriter,
     Lock,
     account_name,
     accounting_dir,
     label_of,
     ledger_name,
-    open_ledger_writer,
     replace_file,
 )
+from piker.accounting._tables import Normaliser, Tables, Unexplained
+from piker.accounting._writer import LedgerWriter, open_ledger_writer
 from piker.storage.disk import FolderDisk
 
 __all__ = [
@@ -81,7 +80,7 @@ def read_tables(
         return Tables()
     if not data:
         return Tables()
-    return _tables.parse(data, str(path), broker, account, normalise)
+    return _tables_read.parse(data, str(path), broker, account, normalise)
 
 
 def read_ledger(
@@ -108,8 +107,8 @@ def load_ledger(
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-    text, _ = _tables.decode(path.read_bytes(), str(path))
-    return _tables.load_toml(text, str(path)), path
+    text, _ = _tables_read.decode(path.read_bytes(), str(path))
+    return _tables_read.load_toml(text, str(path)), path
 
 
 class TransactionLedger(UserDict[str, dict[str, Any]]):
@@ -151,7 +150,9 @@ class TransactionLedger(UserDict[str, dict[str, Any]]):
         """
         text = "\n".join(_tables.render_fields(key, fields) for key, fields in self.data.items())
         data = (_tables.head("ledger") + text).encode()
-        return _tables.parse(data, str(self.file_path), self.broker, self.account, self._normalise)
+        return _tables_read.parse(
+            data, str(self.file_path), self.broker, self.account, self._normalise
+        )
 
     def iter_txns(self) -> Iterator[Transaction]:
         """Yield the transactions, oldest first."""

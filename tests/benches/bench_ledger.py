@@ -14,7 +14,7 @@ from decimal import Decimal
 import tomli_w
 from record import Result, best_s, compare
 
-from piker.accounting import Transaction, _tables, fold, fold_lots, order_ledger
+from piker.accounting import Transaction, _tables, _tables_read, fold, fold_lots, order_ledger
 
 TRANSACTIONS = 30_000
 MARKETS = 3
@@ -80,7 +80,7 @@ def measure_files(records: list[Transaction]) -> Iterator[Result]:
     content = tomllib.loads(text, parse_float=Decimal)
     works = {
         "ledger.read": (
-            lambda: _tables.parse(text.encode(), "bench", "binance", "paper"),
+            lambda: _tables_read.parse(text.encode(), "bench", "binance", "paper"),
             "tomllib",
             lambda: tomllib.loads(text, parse_float=Decimal),
         ),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from paper_journals import FQME, SECOND, START_NS, order_records, write_journal
 
-from piker.accounting._books import accounts_of, choose, read_books, sync_books
+from piker.accounting._books import accounts_of, choose, read_books
 from piker.accounting._report import audit_rows
+from piker.accounting._sync import sync_books
 from piker.accounting._views import position_rows
 from piker.clearing import _records as rec
 from piker.errors import PikerError
