@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import trio
 
+from piker import faults
 from piker.clearing._fill_models import PaperTerms
 from piker.clearing._matching import NEVER_NS
 from piker.clearing._messages import (
@@ -127,7 +128,10 @@ class PaperEngine:
             while True:
                 await self._has_out.wait()
                 while self._out:
+                    if self._out[0]["msg"] == "fill":
+                        faults.point("paperboi.fill.made")
                     await channel.send(self._out[0])
+                    faults.point("paperboi.answer.sent")
                     self._out.popleft()
                 self._has_out = trio.Event()
         except GONE as err:
@@ -160,6 +164,7 @@ class PaperEngine:
             case PaperOrder():
                 self._pass_on(message.order.symbol, message)
             case _:
+                faults.point("paperboi.request.taken")
                 self._pass_on(message.symbol, message)
 
     def _take_account(self, account: PaperAccount) -> None:

@@ -62,12 +62,12 @@ POINTS = {
     "emsd.telling.dark_open": 4,
     "emsd.trigger.fired": 1,
     "emsd.ledger.appending": 2,
-    "emsd.ledger.appended": 2,
     "client.request.leaving": 6,
     "client.request.left": 6,
     "client.status.taken": 10,
     "paperboi.request.taken": 6,
     "paperboi.fill.made": 3,
+    "paperboi.answer.sent": 12,
     "datad.ticks.published": 40,
 }
 SHORT = ("emsd.record.durable", "emsd.order.leaving", "paperboi.fill.made", "client.request.left")
