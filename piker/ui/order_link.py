@@ -9,6 +9,7 @@ a client that cannot be opened at all is tried again, unless the EMS has refused
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from piker.ui.order_path import Client, OpenEms, Said
 log = get_logger(__name__)
 
 QUEUE_MAX: Final = 256  # requests that wait for the EMS; a hand is slower by far
+_ENDS = ("from_ns", "to_ns")
 _RETRY_MIN_S, _RETRY_MAX_S = 0.2, 5.0
 
 Work = Callable[["Client"], Awaitable[None]]
@@ -144,6 +146,7 @@ class OrderLink:
             client.cause if client.state != "stopped" else "",
             killed=client.cause if client.state == "stopped" else "",
             held=client.held,
+            note=_unwatched(client.not_watched),
         )
 
     async def _serve_queue(self, client: Client) -> None:
@@ -164,6 +167,15 @@ class OrderLink:
                 return
             if oid:
                 self._market.drop(oid, self._mode, f"not sent: {cause}")
+
+
+def _unwatched(gap: Mapping[str, int] | None) -> str:
+    """Return what is said of orders that nobody watched for a while."""
+    if not gap or not gap["held"]:
+        return ""
+    at = [f"{datetime.fromtimestamp(gap[key] / clock.NS, UTC):%d %b %H:%M:%S}" for key in _ENDS]
+    orders = "1 order was" if gap["held"] == 1 else f"{gap['held']} orders were"
+    return f"{orders} not watched from {at[0]} to {at[1]} UTC"
 
 
 def _status(raw: Mapping[str, Any]) -> Status:

@@ -142,7 +142,8 @@ class DeskState(msgspec.Struct, tag_field="op", tag="desk"):
     """
     The order side of a market as a whole; `held` are its orders that `emsd` holds.
 
-    `killed` is the sentence of the red bar, '' while orders pass.
+    `killed` is the sentence of the red bar, '' while orders pass; `note` what the trader should
+    know once, such as how long nobody has watched.
     """
 
     chan: int
@@ -151,7 +152,7 @@ class DeskState(msgspec.Struct, tag_field="op", tag="desk"):
     mode: Mode = "paper"
     killed: str = ""
     held: int = 0
-    id: int = 0
+    note: str = ""
 
 
 class Account(msgspec.Struct):
@@ -325,6 +326,6 @@ def merged_order(waiting: OrderAnswer, answer: OrderAnswer) -> OrderAnswer | Non
             return answer
         case Sized(), Sized() if waiting.chan == answer.chan:
             return answer
-        case DeskState(), DeskState() if waiting.chan == answer.chan and not waiting.id:
+        case DeskState(), DeskState() if (waiting.chan, waiting.mode) == (answer.chan, answer.mode):
             return answer
     return None

@@ -21,6 +21,7 @@ class Client(Protocol):
     state: str
     cause: str
     held: int
+    not_watched: Mapping[str, int] | None
     fills: Mapping[str, list[BrokerdFill]]
 
     async def send(self, msg: Order) -> None:

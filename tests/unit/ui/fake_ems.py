@@ -27,6 +27,7 @@ class FakeEms:
     def __init__(self, fqme: str, account: str = "paper") -> None:
         self.fqme, self.account = fqme, account
         self.state, self.cause, self.held = "ready", "", 0
+        self.not_watched: dict[str, int] | None = None
         self.fills: dict[str, list[BrokerdFill]] = {}
         self.statuses: dict[str, Status] = {}
         self.sent: list[Order] = []

@@ -352,6 +352,17 @@ async def test_an_order_without_a_word_goes_with_the_way_to_the_ems():
         assert said["reason"] == "no word from emsd: emsd has left"
 
 
+async def test_a_page_is_told_how_long_nobody_has_watched():
+    ems = FakeEms(FQME)
+    second = 10**9
+    ems.not_watched = {"from_ns": 0, "to_ns": 90 * second, "held": 2}
+    async with open_desk(ems) as (_, _, new_page):
+        page = new_page()
+        page.ask("trade")
+        note = (await page.until("desk", state="ready"))["note"]
+        assert note == "2 orders were not watched from 01 Jan 00:00:00 to 01 Jan 00:01:30 UTC"
+
+
 async def test_an_ems_that_cannot_be_reached_is_tried_again(autojump_clock):
     ems = FakeEms(FQME)
     ems.refusal = ConnectionLost("emsd: no answer")
