@@ -87,8 +87,10 @@ class AccountBook:
         """Return what the input itself leads to."""
         match record:
             case rec.Asked(request=request, time_ns=time_ns, last=last):
+                outputs = self.dialogs.request(request, self.broker, self.mode, time_ns, last)
+                # A request that was refused is not journalled, and the market would not be either.
                 self._learn_market(request, record.mkt)
-                return self.dialogs.request(request, self.broker, self.mode, time_ns, last)
+                return outputs
             case rec.Told(message=message, time_ns=time_ns):
                 return self.dialogs.hear(message, self.broker, self.mode, time_ns)
             case rec.Happened(oid=oid, event=event):
