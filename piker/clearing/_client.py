@@ -119,6 +119,7 @@ class OrderClient:
         self._asked: dict[str, Requested | str] = {}  # the newest unanswered request, by oid
         self._put, self._take = trio.open_memory_channel[tuple[int, Order | Cancel]](REQUESTS_MAX)
         self._pages: list[dict[str, Any]] = []
+        self._was_attached = False
         self._is_synced = trio.Event()
         self._state_changed = trio.Event()
 
@@ -421,7 +422,7 @@ class OrderClient:
     def _resync(self) -> None:
         """Take where things stand; after the first time, tell what was missed."""
         pages, self._pages = self._pages, []
-        is_again = bool(self.reattached or self.statuses or self._asked)
+        is_again, self._was_attached = self._was_attached, True
         fills: dict[str, list[dict[str, Any]]] = {}
         for page in pages:
             for oid, maps in page["fills"].items():
