@@ -67,7 +67,7 @@ class OrderDesk:
     def follow(self, page: Page, chan: int, picture: Picture) -> None:
         """A page looks at a market: it is told what is known of its orders, and every change."""
         mkt = picture.facts.mkt
-        if mkt is None:
+        if mkt is None or not page.follows(chan, mkt.fqme):
             return
         market = self._markets.get(mkt.fqme)
         if market is None:
