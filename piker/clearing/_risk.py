@@ -6,8 +6,8 @@ reason names the limit that was broken, the value and the limit. A limit of 0 is
 
 What passes what: an order that only reduces its position, and an amend that only makes an order
 smaller, pass the limits of notional, position and loss, the kill switch and a damaged journal. A
-cancel never asks. An alert trades nothing: only its price is checked, and that the market has one. Orders of unknown outcome
-count as if they were there.
+cancel never asks. An alert trades nothing: only its price is checked, and that the market has one.
+Orders of unknown outcome count as if they were there.
 """
 
 from __future__ import annotations

@@ -210,36 +210,63 @@ def check_venue(world: SimWorld, book: Any) -> None:
 # ---- brackets and limits, from what went over the wire
 
 
-def check_brackets(world: SimWorld, book: Any) -> None:
-    """Legs never take back more than the entry has filled, and one is at the venue at a time."""
-    parents = {dialog.oid: dialog.order.parent for dialog in book.dialogs if dialog.order.parent}
+def check_brackets(journal: list[Row], book: Any) -> None:
+    """Legs never take back more than their entry has filled, and cover what is left of it."""
+    parents = _parents(book)
     filled: dict[str, Fraction] = defaultdict(Fraction)
     back: dict[str, Fraction] = defaultdict(Fraction)
-    out: dict[str, set[str]] = defaultdict(set)
-    both = sorted(
-        [(at, 0, row) for at, row in world.told] + [(at, 1, row) for at, row in world.asked],
-        key=lambda one: one[:2],
-    )
-    for _, side, row in both:
-        oid = row.get("oid", "")
-        parent = parents.get(oid)
-        if side == 0 and row["msg"] == "fill":
-            filled[oid] += Fraction(row["size"])
-            if parent:
-                back[parent] += Fraction(row["size"])
-        if parent and side == 0:
-            is_end = row["msg"] == "brokerd_status" and row["status"] in ("closed", "canceled")
-            if is_end or (row["msg"] == "error" and row["request"] == "entry"):
-                out[parent].discard(oid)
-        if parent and row["msg"] == "brokerd_order":
-            assert row["reduce_only"]
-            out[parent].add(oid)
-            assert len(out[parent]) == 1, "two legs of one entry at the venue"
-    for parent, size in back.items():
-        assert size <= filled[parent]
+    for fill in fills_in(journal):
+        oid, size = fill["oid"], Fraction(fill["size"])
+        filled[oid] += size
+        if parent := parents.get(oid):
+            back[parent] += size
+            assert back[parent] <= filled[parent]
     for dialog in book.dialogs:
         if dialog.state == "dark_open" and (parent := parents.get(dialog.oid)):
             assert Fraction(dialog.order.size) == filled[parent] - back[parent]
+
+
+def check_legs_apart(world: SimWorld, book: Any) -> None:
+    """One leg of an entry is at the venue at a time (a run without kills)."""
+    parents = _parents(book)
+    out: dict[str, set[str]] = defaultdict(set)
+    both = [(at, 0, row) for at, row in world.told] + [(at, 1, row) for at, row in world.asked]
+    for _, is_asked, row in sorted(both, key=lambda one: one[:2]):
+        oid = row.get("oid", "")
+        if not (parent := parents.get(oid)):
+            continue
+        if is_asked and row["msg"] == "brokerd_order":
+            assert row["reduce_only"]
+            out[parent].add(oid)
+            assert len(out[parent]) == 1, "two legs of one entry at the venue"
+        is_end = row["msg"] == "brokerd_status" and row["status"] in ("closed", "canceled")
+        if is_end or (row["msg"] == "error" and row["request"] == "entry"):
+            out[parent].discard(oid)
+
+
+def _parents(book: Any) -> dict[str, str]:
+    return {dialog.oid: dialog.order.parent for dialog in book.dialogs if dialog.order.parent}
+
+
+def check_engine(world: SimWorld, book: Any) -> None:
+    """What rests at the paper engine is what `emsd` believes to rest there."""
+    rests = {
+        work.order.oid: work
+        for desk in world.engine._desks.values()
+        if desk.market is not None
+        for work in desk.market._works.values()
+    }
+    believed = {
+        dialog.oid: dialog
+        for dialog in book.active()
+        if dialog.state != "dark_open" and not dialog.is_held_back
+    }
+    assert rests.keys() == believed.keys()
+    for oid, work in rests.items():
+        dialog = believed[oid]
+        assert dialog.state in ("open", "partially_filled")
+        assert (work.order.size, work.filled) == (dialog.order.size, dialog.filled)
+        assert work.order.number == dialog.revision
 
 
 def check_limits(world: SimWorld, journal: list[Row]) -> None:

@@ -59,12 +59,12 @@ class SimChannel:
         self._world = world
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._news = trio.Event()
-        self._is_closed = False
+        self.is_closed = False
 
     async def send(self, message: Any) -> None:
         """Send a map as the wire would have it."""
         await trio.lowlevel.checkpoint()
-        if self._is_closed or self.peer._is_closed:
+        if self.is_closed or self.peer.is_closed:
             raise trio.BrokenResourceError
         self.peer._put(msgspec.msgpack.encode(message))
 
@@ -77,7 +77,7 @@ class SimChannel:
 
     def close(self) -> None:
         """Leave; the other side hears of it after what was sent before."""
-        self._is_closed = True
+        self.is_closed = True
         self.peer._news.set()
         self._news.set()
 
@@ -92,7 +92,7 @@ class SimChannel:
 
     async def __anext__(self) -> Any:
         while not self._inbox:
-            if self._is_closed or self.peer._is_closed:
+            if self.is_closed or self.peer.is_closed:
                 await trio.lowlevel.checkpoint()
                 raise StopAsyncIteration
             self._news = trio.Event()
@@ -194,6 +194,7 @@ class SimWorld:
         """Return both ends of a channel."""
         one, two = SimChannel(self), SimChannel(self)
         one.peer, two.peer = two, one
+        self._channels = [each for each in self._channels if not each.is_closed]
         self._channels.append(one)
         return one, two
 
@@ -201,6 +202,12 @@ class SimWorld:
         """SIGKILL of `paperboi`: what it has not told is lost."""
         if self._to_engine is not None:
             self._to_engine.kill()
+
+    def kill_client(self) -> None:
+        """Break the connection of one client."""
+        clients = [one for one in self._channels if one is not self._to_engine]
+        if clients:
+            self.draw.choice(clients).kill()
 
     def kill_channels(self) -> None:
         """Break every channel, with all that is under way."""
@@ -238,7 +245,8 @@ class SimTree:
 
     def kill(self) -> None:
         """SIGKILL: nothing after this moment is written or heard."""
-        self._is_up = trio.Event()
+        if self._is_up.is_set():
+            self._is_up = trio.Event()
         self.world.switch_disks()
         self.world.kill_channels()
         self._scope.cancel()
