@@ -103,6 +103,16 @@ async def test_a_stopped_inner_daemon_does_not_outlive_the_tree() -> None:
     await wait_until(lambda: gone([inner]), 1)
 
 
+async def test_a_stopped_inner_daemon_does_not_outlive_its_killed_supervisor() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        async with kind.maybe_spawn_nestd() as portal:
+            inner = await portal.run(kind.get_inner_pid)
+            await wait_until(lambda: row(services, "sleeperd.inner").get("pid") == inner)
+        os.kill(inner, signal.SIGSTOP)
+        os.kill(row(services, "nestd")["pid"], signal.SIGKILL)
+        await wait_until(lambda: gone([inner]), 4)
+
+
 RUN = """
 import trio
 import holder_kind

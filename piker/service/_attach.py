@@ -10,6 +10,7 @@ are no clients.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,12 +20,17 @@ import tractor
 import trio
 
 from piker import clock, config
+from piker.log import get_logger
 from piker.service._mngr import Attached, get_services
+from piker.service._procfs import actor_start
 from piker.service._registry import connect, registry_addr
 from piker.service._rows import DaemonRow
 from piker.service._tractor_shim import endpoint
 
 ATTACH_S = 5.0
+ORPHAN_S = 2.5
+
+log = get_logger(__name__)
 
 
 def run_facts() -> dict[str, Any]:
@@ -88,6 +94,22 @@ async def attach(
         services.detach(key)
         if not ctx.chan.connected():  # killed: nobody else takes its entry out
             tractor.current_actor()._registry.pop(uid, None)
+            if row.said is not None and (started := actor_start(row.said.pid, row.name)):
+                services.nursery.start_soon(_end_orphan, row.name, row.said.pid, started)
+
+
+async def _end_orphan(name: str, pid: int, started: int) -> None:
+    """
+    End a daemon whose supervisor was killed, if it has not ended by itself.
+
+    Its lifeline does that within 2 s, but not in a process that is stopped (SIGSTOP).
+    """
+    try:
+        await trio.sleep(ORPHAN_S)
+    finally:
+        if actor_start(pid, name) == started:
+            log.warning("%s pid=%d has outlived its supervisor: killed", name, pid)
+            os.kill(pid, signal.SIGKILL)
 
 
 @asynccontextmanager

@@ -29,6 +29,13 @@ def actor_children() -> list[str]:
     return found
 
 
+def actor_start(pid: int, name: str) -> int | None:
+    """Return `start_ticks` of `pid` when it is the actor `name`; None when it is not."""
+    args = _read(PROC / str(pid) / "cmdline").split("\0")
+    is_it = "--uid" in args and args[args.index("--uid") + 1].startswith(f"('{name}',")
+    return start_ticks(pid) if is_it else None
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8", "replace")
