@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import trio
@@ -32,7 +32,7 @@ from piker.clearing._messages import (
 )
 from piker.clearing._paper_funds import PaperFunds
 from piker.clearing._paper_grid import ACCOUNT, ZERO
-from piker.clearing._paper_market import Eyes, PaperMarket
+from piker.clearing._paper_market import Eyes, PaperMarket, acknowledge
 from piker.clearing._world import Channel, MarketView, World
 from piker.data._blocks import L1, L2, NO_L1
 from piker.errors import BadPayload, ConnectionLost, PikerError
@@ -65,12 +65,20 @@ class _Blind:
 BLIND: Final = _Blind()
 
 
+class _Waiting(NamedTuple):
+    """A message for a market that is not open, and when it came."""
+
+    message: MarketMsg
+    arrived_ns: int
+    is_acked: bool = False
+
+
 class _Desk:
     """One market of the engine: what waits for it while it opens, then the market itself."""
 
     def __init__(self, fqme: str) -> None:
         self.fqme = fqme
-        self.waiting: deque[MarketMsg] = deque()
+        self.waiting: deque[_Waiting] = deque()
         self.market: PaperMarket | None = None
         self.eyes: Eyes = BLIND
         self.nap = trio.CancelScope()
@@ -85,7 +93,9 @@ class _Desk:
 class PaperEngine:
     """All paper orders of a broker, for one dialog with `emsd`."""
 
-    def __init__(self, world: World, broker: str, terms: PaperTerms) -> None:
+    def __init__(self, world: World, broker: str, terms: PaperTerms, first: str = "") -> None:
+        """`first` is the market to open at once, before an order asks for it."""
+        self._first = first
         self._world = world
         self._broker = broker
         self._terms = terms
@@ -182,7 +192,7 @@ class PaperEngine:
 
     def _get_ready(self) -> None:
         self._is_ready.set()
-        for fqme in self._positions:
+        for fqme in filter(None, (self._first, *self._positions)):
             # What is held has to be valued before more can be afforded.
             if len(self._desks) < MARKETS_MAX // 2:
                 self._desk(fqme)
@@ -197,12 +207,18 @@ class PaperEngine:
             self._refuse(message, f"markets: {MARKETS_MAX} are open, expected fewer")
             return
         desk = self._desk(fqme)
+        now_ns = self._world.now_ns()
         if desk.market is not None:
-            self._handle(desk, message)
+            self._handle(desk, _Waiting(message, now_ns))
         elif len(desk.waiting) >= WAITING_MAX:
             self._refuse(message, f"{fqme}: {WAITING_MAX} requests wait for the market to open")
         else:
-            desk.waiting.append(message)
+            is_entry = isinstance(message, BrokerdOrder) and message.reqid is None
+            is_acked = is_entry and self._is_ready.is_set()
+            if is_acked and isinstance(message, BrokerdOrder):
+                # It came in time: how long a market takes to open is not the client's to bear.
+                self._emit(acknowledge(message, message.client_id))
+            desk.waiting.append(_Waiting(message, now_ns, is_acked))
 
     def _market_of(self, message: MarketMsg) -> str:
         """Return the market of a cancel that does not say it, '' when nobody knows."""
@@ -222,13 +238,13 @@ class PaperEngine:
             self._nursery.start_soon(self._run_market, desk)
         return desk
 
-    def _handle(self, desk: _Desk, message: MarketMsg) -> None:
+    def _handle(self, desk: _Desk, waited: _Waiting) -> None:
         """Let an open market take a message."""
         market, now_ns = desk.market, self._world.now_ns()
         assert market is not None
-        match message:
+        match message := waited.message:
             case BrokerdOrder():
-                market.take_order(message, now_ns)
+                market.take_order(message, now_ns, waited.arrived_ns, is_acked=waited.is_acked)
             case BrokerdCancel():
                 market.take_cancel(message, now_ns)
             case PaperOrder():
@@ -300,16 +316,19 @@ class PaperEngine:
     def _turn_away(self, desk: _Desk, reason: str) -> int:
         """Refuse the new requests that wait for a market; return how many orders go on waiting."""
         told = {
-            str(each.order.reqid): each for each in desk.waiting if isinstance(each, PaperOrder)
+            str(each.message.order.reqid): each
+            for each in desk.waiting
+            if isinstance(each.message, PaperOrder)
         }
-        for message in desk.waiting:
+        for message, *_ in desk.waiting:
             if isinstance(message, PaperOrder):
                 continue
-            rests = told.pop(str(message.reqid), None)
+            rests = told.get(str(message.reqid))
             if isinstance(message, BrokerdCancel) and rests is not None:
-                self._end(rests, "")
+                del told[str(message.reqid)]
+                assert isinstance(rests.message, PaperOrder)
+                self._end(rests.message, "")
             else:
-                told |= {str(rests.order.reqid): rests} if rests else {}
                 self._refuse(message, reason)
         desk.waiting = deque(told.values())
         return len(told)
@@ -327,14 +346,14 @@ class PaperEngine:
             market.hold(self._positions.get(desk.fqme, ZERO), now_ns)
             desk.market = market
             self._nursery.start_soon(self._keep_time, desk, market)
-        told = [each for each in desk.waiting if isinstance(each, PaperOrder)]
-        asked = [each for each in desk.waiting if not isinstance(each, PaperOrder)]
-        desk.waiting.clear()
-        for message in told:
-            self._handle(desk, message)
+        waiting, desk.waiting = desk.waiting, deque()
+        for each in waiting:
+            if isinstance(each.message, PaperOrder):
+                self._handle(desk, each)
         market.look(view, now_ns)
-        for request in asked:
-            self._handle(desk, request)
+        for each in waiting:
+            if not isinstance(each.message, PaperOrder):
+                self._handle(desk, each)
         async for batch in ticks:
             market.on_batch(batch, view)
             desk.wake()

@@ -75,15 +75,16 @@ def paperboi_init(brokername: str, loglevel: str | None = None) -> DaemonSpec:
 
 @endpoint(only=("paperboi",), proven=True)
 @tractor.context
-async def open_trade_dialog(ctx: tractor.Context) -> None:
+async def open_trade_dialog(ctx: tractor.Context, fqme: str | None = None) -> None:
     """
     Trade on paper: intents come in, the broker's messages go out, as with a live backend.
 
-    One dialog at a time: a new one ends the one before, whose peer is gone.
+    The market `fqme` is opened at once, others when an order asks for them. One
+    dialog at a time: a new one ends the one before, whose peer is gone.
     """
     broker = actor_name().partition(".")[2]
     fees = getattr(get_brokermod(broker), "fee_rates", DEFAULT_FEES)
-    engine = PaperEngine(ActorWorld(), broker, paper_terms(settings().paper, fees))
+    engine = PaperEngine(ActorWorld(), broker, paper_terms(settings().paper, fees), fqme or "")
     _dialog.scope.cancel()
     with trio.CancelScope() as scope:
         _dialog.engine, _dialog.scope = engine, scope
@@ -100,7 +101,7 @@ async def open_paperboi(
     Yield `(context, (positions, accounts), stream)` of a dialog with `paperboi.<broker>`.
 
     Runs in `emsd`, which starts the engine and supervises it. One engine serves all markets of
-    its broker: `fqme` only says for whom it was asked.
+    its broker; `fqme` is the one to be open first.
 
     Raises:
       ServiceUnavailable: it does not start; says why. ConnectionLost: it has died.
@@ -109,7 +110,7 @@ async def open_paperboi(
     with translate_errors(f"paperboi.{broker}"):
         async with open_own_daemon(paperboi_init(broker, loglevel)) as portal:
             async with portal.open_context(
-                open_trade_dialog, proof=proof(portal, open_trade_dialog)
+                open_trade_dialog, proof=proof(portal, open_trade_dialog), fqme=fqme
             ) as (ctx, first):
                 async with ctx.open_stream() as stream:
                     yield ctx, first, stream

@@ -81,6 +81,11 @@ class Work(msgspec.Struct, kw_only=True):
         return SIDES[self.order.action]
 
 
+def acknowledge(order: BrokerdOrder, reqid: str) -> BrokerdOrderAck:
+    """Return the word that a request was taken."""
+    return BrokerdOrderAck(reqid=reqid, oid=order.oid, account=ACCOUNT, number=order.number)
+
+
 class PaperMarket:
     """Our orders of one market, and the market as it goes by."""
 
@@ -129,8 +134,10 @@ class PaperMarket:
         )
         self._keep(work)
 
-    def take_order(self, order: BrokerdOrder, now_ns: int) -> None:
-        """Take an entry (no `reqid`) or an amend of a known order."""
+    def take_order(
+        self, order: BrokerdOrder, now_ns: int, arrived_ns: int, *, is_acked: bool = False
+    ) -> None:
+        """Take an entry (no `reqid`) or an amend of a known order, which came at `arrived_ns`."""
         reqid = order.client_id if order.reqid is None else str(order.reqid)
         work = self._works.get(reqid)
         if order.reqid is None and (work or reqid in self._ended):
@@ -141,7 +148,7 @@ class PaperMarket:
             if work is None and request == "amend":
                 raise ValueError(f"oid: was {order.oid}, expected an order that rests here")
             resting = self.grid.resting(reqid, order)
-            self._check(order, work, now_ns)
+            self._check(order, work, arrived_ns)
         except ValueError as err:
             self._refuse(order, request, str(err), reqid if work else None)
             return
@@ -151,9 +158,8 @@ class PaperMarket:
         work.asked = {**work.asked, order.number: order}
         work.effects = {**work.effects, order.number: effect}
         self._keep(work)
-        self._emit(
-            BrokerdOrderAck(reqid=reqid, oid=order.oid, account=ACCOUNT, number=order.number)
-        )
+        if not is_acked:
+            self._emit(acknowledge(order, reqid))
         if request == "entry":
             self.book.submit(resting, when_ns)
         else:
@@ -271,15 +277,15 @@ class PaperMarket:
 
     # ---- checks
 
-    def _check(self, order: BrokerdOrder, work: Work | None, now_ns: int) -> None:
+    def _check(self, order: BrokerdOrder, work: Work | None, arrived_ns: int) -> None:
         """
         Refuse what no venue would take, or the account cannot afford.
 
         Raises:
           ValueError: says why.
         """
-        if order.deadline_ns and now_ns > order.deadline_ns:
-            late_s = (now_ns - order.deadline_ns) / NS
+        if order.deadline_ns and arrived_ns > order.deadline_ns:
+            late_s = (arrived_ns - order.deadline_ns) / NS
             raise ValueError(f"deadline: came {late_s:.1f} s after it")
         if order.reduce_only:
             return
@@ -401,9 +407,7 @@ class PaperMarket:
 
     def _answer_again(self, reqid: str, order: BrokerdOrder, now_ns: int) -> None:
         """Answer an entry that came before: it is the same order, not a second one."""
-        self._emit(
-            BrokerdOrderAck(reqid=reqid, oid=order.oid, account=ACCOUNT, number=order.number)
-        )
+        self._emit(acknowledge(order, reqid))
         work = self._works.get(reqid)
         if work is None:
             self._emit(self._ended[reqid])

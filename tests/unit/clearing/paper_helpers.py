@@ -99,6 +99,7 @@ class HandWorld:
     def __init__(self) -> None:
         self.markets: dict[str, HandMarket] = {}
         self.refused: set[str] = set()
+        self.open_s = 0.001  # what opening a market takes
 
     def now_ns(self) -> int:
         """Return trio's time as market time."""
@@ -111,7 +112,7 @@ class HandWorld:
     @asynccontextmanager
     async def open_market(self, fqme: str) -> AsyncIterator[HandMarket]:
         """Yield a market, a new one each time."""
-        await trio.sleep(0.001)
+        await trio.sleep(self.open_s)
         if fqme in self.refused or not fqme.endswith(".spot.binance"):
             raise SymbolNotFound(f"binance: no market {fqme}", broker="binance")
         pair = fqme.split(".")[0]
