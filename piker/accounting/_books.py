@@ -99,9 +99,9 @@ def accounts_of(broker: str) -> list[Account]:
     found = _accounts_in(broker, config.broker_dir(broker), venue.name if venue.is_local else "")
     is_free = config.run_vars().get("venues") is None and not venue.is_local
     if not any(account.exists for account in found) and is_free:
-        for home in sorted((config.config_dir() / "venues").glob("*")):
-            local = [each for each in _accounts_in(broker, home, home.name) if each.exists]
-            found = local + found
+        homes = sorted((config.config_dir() / "venues").glob("*"))
+        local = [each for home in homes for each in _accounts_in(broker, home, home.name)]
+        found = [each for each in local if each.exists] or found
     return found
 
 

@@ -20,6 +20,7 @@ from piker.accounting._sync import Tell
 from piker.accounting._views import Row
 from piker.cli.table import print_rows
 
+TIME_DIGITS = len("2026-01-31T12:00:00.000")
 Form = Literal["table", "json", "csv", "beancount"]
 View = Literal["positions", "fills", "orders", "lots", "gains"]
 
@@ -67,7 +68,7 @@ def order_rows(books: Books, since: datetime | None) -> list[Row]:
                 "action": order.action,
                 "type": order.order_type if order.exec_mode != "dark" else "dark",
                 "size": _views.plain(order.size),
-                "price": _views.plain(order.price),
+                "price": _views.plain(order.price) if order.price else None,
                 "filled": _views.plain(dialog.filled),
                 "average_price": _views.price(paid / dialog.filled) if dialog.filled else None,
                 "state": dialog.state,
@@ -122,12 +123,20 @@ def print_report(
     elif wanted.form == "json":
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        print_rows([_without_empty(row, rows) for row in rows], False, title)
+        # The summary above positions has said of which venue they are.
+        hidden = {"local"} if wanted.view == "positions" else set()
+        hidden |= {name for name in ("transferred",) if all(row.get(name) == "0" for row in rows)}
+        print_rows([_for_people(row, rows, hidden) for row in rows], False, title)
 
 
-def _without_empty(row: Row, rows: Sequence[Row]) -> Row:
-    """Return a row of a table without the columns that say nothing in any row."""
-    return {name: row[name] for name in row if any(each[name] for each in rows)}
+def _for_people(row: Row, rows: Sequence[Row], hidden: set[str]) -> Row:
+    """Return a row of a table: times to be read, no columns that say nothing in any row."""
+    shown = {}
+    for name, value in row.items():
+        if name not in hidden and any(each.get(name) for each in rows):
+            is_time = name in ("time", "opened") and isinstance(value, str)
+            shown[name] = value[:TIME_DIGITS].replace("T", " ").rstrip("Z") if is_time else value
+    return shown
 
 
 def print_summary(every: Sequence[Books]) -> None:

@@ -231,18 +231,18 @@ def do_audit(broker: str, label: str, wanted: Wanted, level: str | None) -> None
       PikerError: they do.
     """
 
-    async def body() -> list[dict[str, Any]]:
+    async def body() -> tuple[list[Books], list[dict[str, Any]]]:
         every, found = await settled(broker, label)
         at_venue = await compare_with_venue(every, level)
-        return found + [row for books in every for row in venue_rows(books, at_venue)]
+        return every, found + [row for books in every for row in venue_rows(books, at_venue)]
 
     needs_run = any(can_trade(account) for account in choose(broker, label))
-    rows = run_beside(body, level, needs_run=needs_run)
+    every, rows = run_beside(body, level, needs_run=needs_run)
     print_rows(rows, wanted.form == "json")
     if rows:
         raise PikerError(f"{len(rows)} found that does not agree; see the rows above")
     if wanted.form != "json":
-        names = ", ".join(account.name for account in choose(broker, label))
+        names = ", ".join(books.account.name for books in every)
         print(f"{names}: journal, ledger and account file agree")
 
 
