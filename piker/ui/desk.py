@@ -14,11 +14,12 @@ import trio
 
 from piker import clock, config
 from piker.brokers import __brokers__
-from piker.errors import ConnectionLost, PikerError, ServiceUnavailable, SymbolNotFound
+from piker.errors import ConfigError, ConnectionLost, PikerError, ServiceUnavailable, SymbolNotFound
 from piker.log import get_logger
 from piker.model.market import unpack_fqme
 from piker.service.private import ensure_pikerd
 from piker.service.rpc import service_rows
+from piker.settings import Settings
 from piker.ui.messages import PROTO, Daemon, Err, Hit, Open, Pick, Search, Status, Welcome
 from piker.ui.order_messages import OrderRequest
 from piker.ui.order_path import real_ems
@@ -27,7 +28,7 @@ from piker.ui.picture import Picture
 from piker.ui.recent import Recent
 from piker.ui.search import BrokerSearch, loaded_hits, search_providers
 from piker.ui.session import Session
-from piker.ui.status import daemon_dots
+from piker.ui.status import daemon_dots, order_gate
 
 log = get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Desk:
         self.orders: OrderDesk | None = None  # there once the run is joined
         self._providers: dict[str, BrokerSearch] = {}
         self._step = "Starting pikerd…"
+        self._conf, self._slip = config.settings(), ""
         self._recent = Recent()
         self._unvetted = set(options.fqmes) - set(self._recent.fqmes)
         self.vetted = trio.Event()  # the asked markets exist, or cannot be asked about now
@@ -129,6 +131,16 @@ class Desk:
         except PikerError as err:
             log.warning("pikerd was not started again: %s", err)
 
+    def _settings(self) -> Settings:
+        """Return the settings; those before when somebody is just editing the file."""
+        try:
+            self._conf = config.settings()
+        except ConfigError as err:
+            if str(err) != self._slip:
+                log.warning("settings not read: %s", err)
+            self._slip = str(err)
+        return self._conf
+
     # ---- what the edge asks
 
     def welcome(self) -> Welcome:
@@ -139,7 +151,7 @@ class Desk:
             build="",
             charts=list(self._options.fqmes),
             recent=self._recent.fqmes,
-            prefs=msgspec.to_builtins(config.settings().ui),
+            prefs=msgspec.to_builtins(self._settings().ui),
             now=clock.now_s(),
             speed=clock.speed(),
             debug=self._options.is_debug,
@@ -238,8 +250,11 @@ class Desk:
             self.vetted.set()
             self.say(text)
 
-        def gate(fqme: str) -> str:
-            return self.orders.gate(fqme) if self.orders else ""
+        def gate(feed: str) -> str | None:
+            name = entry.picture.facts.fqme if entry.picture else fqme
+            desk = self.orders.gate(name) if self.orders else ""
+            is_strict = self._settings().clearing.stale_gate
+            return order_gate(name, feed, desk, is_strict=is_strict)
 
         try:
             await Source(fqme, lambda: self.dots, on_trouble, gate).run(on_ready)

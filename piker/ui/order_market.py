@@ -222,12 +222,11 @@ class MarketOrders:
         own = [each for each in records if each.fqme == self.mkt.fqme]
         fresh = Money(self.mkt, account, mode_of(account))
         fresh.load(own, clock.now_s())
-        is_whole = account in self._sizers and fresh.size == self.held(account)
-        if is_whole:
-            self._money[account] = fresh
+        if account in self._sizers and fresh.size == self.held(account):
             self.tell(Fills(0, [], anew=account))
         else:
-            self.money(account).load(own, clock.now_s())
+            fresh.adopt(self.money(account))
+        self._money[account] = fresh
         for rows, more in _parts(self.money(account).marks):
             self.tell(Fills(0, rows, more))
         if account in self._sizers:

@@ -30,7 +30,7 @@ class Money:
         self._mode = mode
         self._quote = str(mkt.src).lower()
         self.marks: list[Fill] = []
-        self._tids: set[str] = set()
+        self._tids: set[str] = set()  # of today: what the stream may tell again
         self._before = self._now = Position(
             broker=mkt.broker, account=account, market=mkt.fqme, fqme=mkt.fqme
         )
@@ -43,19 +43,28 @@ class Money:
         return self._now.size
 
     def load(self, records: Iterable[Transaction], now_s: float) -> None:
-        """Take the ledger's transactions of this market; those that were counted stay so."""
+        """Take the ledger's transactions of this market; nothing else is known yet."""
         self._turn_day(now_s)
-        new = [each for each in records if each.tid not in self._tids]
-        if not new:
+        ordered = iter_by_dt(records)
+        split = next((i for i, e in enumerate(ordered) if e.dt.date() >= self._day), len(ordered))
+        self._before = self._before.extend(ordered[:split])
+        self._take_today(ordered[split:])
+        newest = [each for each in ordered[-MARKS_MAX:] if each.etype == "clear"]
+        self.marks = [self._mark(each) for each in newest]
+
+    def adopt(self, other: Money) -> None:
+        """Take what `other` was told of today and the ledger did not have yet."""
+        lacking = [each for each in other._today if each.tid not in self._tids]
+        if not lacking:
             return
-        self._tids.update(each.tid for each in new)
-        ordered = iter_by_dt(new)
-        past = [each for each in ordered if each.dt.date() < self._day]
-        self._before = self._before.extend(past)
-        self._today = iter_by_dt([*self._today, *(e for e in ordered if e.dt.date() >= self._day)])
-        self._now = self._before.extend(self._today)
-        marks = [self._mark(each) for each in ordered if each.etype == "clear"]
-        self.marks = sorted([*self.marks, *marks], key=lambda m: (m.t, m.tid))[-MARKS_MAX:]
+        self._take_today(iter_by_dt([*self._today, *lacking]))
+        marks = [*self.marks, *(self._mark(each) for each in lacking)]
+        self.marks = sorted(marks, key=lambda mark: (mark.t, mark.tid))[-MARKS_MAX:]
+
+    def _take_today(self, records: list[Transaction]) -> None:
+        self._today = records
+        self._tids = {each.tid for each in records}
+        self._now = self._before.extend(records)
 
     def add(self, fill: BrokerdFill, row: Fill, now_s: float) -> None:
         """Count a fill that the EMS has told of."""
@@ -100,8 +109,8 @@ class Money:
             return
         self._day = day
         past = [each for each in self._today if each.dt.date() < day]
-        self._today = self._today[len(past) :]
         self._before = self._before.extend(past)
+        self._take_today(self._today[len(past) :])
 
     def _transaction(self, fill: BrokerdFill, row: Fill) -> Transaction:
         is_sale = row.action == "sell"

@@ -25,7 +25,7 @@ from piker.model.ticks import FEED_DOWN, QUOTE, TAKER_SELL, TRADE
 from piker.ui.lod import O, T, bars_to_columns
 from piker.ui.messages import Daemon, Gap
 from piker.ui.picture import Facts, Picture
-from piker.ui.status import Latency, Pace, Progress, feed_status, order_gate
+from piker.ui.status import Latency, Pace, Progress, feed_status
 
 log = get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Source:
         fqme: str,
         dots: Callable[[], tuple[Daemon, ...]],
         on_trouble: Callable[[str], None],
-        gate: Callable[[str], str] = lambda fqme: "",
+        gate: Callable[[str], str | None] = lambda feed: None,
     ) -> None:
         self.fqme = fqme
         self._dots = dots
@@ -255,7 +255,7 @@ class Source:
         picture.status = msgspec.structs.replace(
             status,
             latency_ms=self._latency.median_ms(trio.current_time()),
-            gate=order_gate(picture.facts.fqme, status.feed, self._gate(picture.facts.fqme)),
+            gate=self._gate(status.feed),
             local=picture.facts.venue_name,
             daemons=self._dots(),
             feed_info=self._feed_info(picture),

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, Final, Literal
 
-from piker import config
 from piker.model.ticks import FEED_CONNECTING, FEED_DOWN, FEED_LIVE, FEED_STALE
 from piker.ui.messages import Daemon, Load, Status
 from piker.ui.sessions import SlotMap
@@ -118,15 +117,16 @@ def feed_status(
     )
 
 
-def order_gate(fqme: str, feed: Feed, desk: str) -> str | None:
+def order_gate(fqme: str, feed: str, desk: str, *, is_strict: bool) -> str | None:
     """
     Return why no order of a market passes, None when one may; `desk` is the order path's own word.
 
-    The page says it before anything is sent; it is the risk gate that refuses.
+    `is_strict`: a feed that is not current closes the gate (`[clearing] stale_gate`). The page
+    says it before anything is sent; it is the risk gate that refuses.
     """
     if desk:
         return f"order gate closed: {desk}"
-    if feed not in _SHUT or not config.settings().clearing.stale_gate:
+    if feed not in _SHUT or not is_strict:
         return None
     return f"order gate closed: {fqme} is {_SHUT[feed]}"
 

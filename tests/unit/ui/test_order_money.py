@@ -52,11 +52,13 @@ def test_realised_and_fees_are_of_today_alone(money):
 
 def test_a_fill_counts_once_whether_the_ledger_or_the_stream_tells_first(money):
     money.add(*live("a", "2", "100", "buy"), NOON)
-    money.load([record("a", 2, 100, 0)], NOON)
-    money.add(*live("a", "2", "100", "buy"), NOON)
     money.add(*live("b", "2", "105", "sell"), NOON)
-    said = state(money, 0)
-    assert (money.size, said.realised, said.fees, len(money.marks)) == (0, "10", "2", 2)
+    ledger = Money(MKT, "paper", "paper")
+    ledger.load([record("a", 2, 100, 0)], NOON)
+    ledger.adopt(money)
+    ledger.add(*live("a", "2", "100", "buy"), NOON)
+    said = state(ledger, 0)
+    assert (ledger.size, said.realised, said.fees, len(ledger.marks)) == (0, "10", "2", 2)
 
 
 def test_a_fee_in_another_asset_stands_under_its_name(money):
