@@ -475,7 +475,8 @@ def _on_filled(dialog: Dialog, event: on.Filled, out: Outputs) -> Dialog:
     filled = dialog.filled + fill.size
     if filled > dialog.asked.size and filled > dialog.order.size:
         out.append(_note(dialog, f"filled {filled} of {dialog.order.size}: more than was asked"))
-    dialog = replace(dialog, filled=filled, fills=(*dialog.fills, fill))
+    gapped = dialog.gapped or fill.broker_details.get("gapped") is True
+    dialog = replace(dialog, filled=filled, fills=(*dialog.fills, fill), gapped=gapped)
     out.append(on.Book(oid=dialog.oid, fill=fill))
     if dialog.is_terminal:
         _tell(dialog, event, out, resp="fill", brokerd_msg=fill.to_dict())

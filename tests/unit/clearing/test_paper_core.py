@@ -9,6 +9,7 @@ import pytest
 import trio
 from paper_helpers import BASE_NS, FQME, open_dialog
 
+from piker.clearing._dialogs import OrderDialogs
 from piker.clearing._fill_events import fill_tid
 from piker.clearing._fill_models import PaperTerms, paper_terms
 from piker.clearing._messages import (
@@ -17,6 +18,7 @@ from piker.clearing._messages import (
     BrokerdFill,
     BrokerdOrderAck,
     BrokerdStatus,
+    Order,
     PaperAccount,
     PaperOrder,
     PaperReady,
@@ -406,3 +408,16 @@ async def test_slow_reader_is_left_when_its_messages_are_too_many(
             dialog.say(cancel(str(number)))
         await trio.sleep(1)
         assert dialog.engine.statistics()["outbox"] == 5
+
+
+async def test_client_hears_that_a_fill_was_gapped(autojump_clock: Any) -> None:
+    dialogs = OrderDialogs()
+    entry = Order(action="buy", exec_mode="live", oid="a", symbol=FQME, account="paper",
+                  price=Decimal(104), size=Decimal("0.5"))  # fmt: skip
+    dialogs.request(entry, "binance", "paper", 1)
+    async with open_dialog() as prelude:
+        order = prelude.order(number=2, price="104", time_ns=5)
+    async with open_dialog(PaperOrder(order=order, entered_ns=BASE_NS)) as dialog:
+        for message in await dialog.heard():
+            dialogs.relay("binance", "paper", message.to_dict(), 2)
+    assert (dialogs["a"].state, dialogs["a"].gapped) == ("closed", True)
