@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from paper_helpers import BASE_NS, FQME, open_dialog
 
 from piker.clearing._dialogs import OrderDialogs
@@ -416,7 +417,7 @@ async def test_client_hears_that_a_fill_was_gapped(autojump_clock: Any) -> None:
                   price=Decimal(104), size=Decimal("0.5"))  # fmt: skip
     dialogs.request(entry, "binance", "paper", 1)
     async with open_dialog() as prelude:
-        order = prelude.order(number=2, price="104", time_ns=5)
+        order = replace(prelude.order(number=2, price="104", time_ns=5), number=1)
     async with open_dialog(PaperOrder(order=order, entered_ns=BASE_NS)) as dialog:
         for message in await dialog.heard():
             dialogs.relay("binance", "paper", message.to_dict(), 2)
