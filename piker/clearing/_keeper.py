@@ -6,16 +6,15 @@ waits in line until the record is on the disk. A cancel is the exception: it lea
 the journal does not take a record, nothing of it is sent, the gate for new risk is closed, and
 every refusal says so; a full disk that has room again is mended by a snapshot.
 
-Reading order: `run`, `ask`, `hear` and `on_ticks` (what comes in), `commit`, `_do`, `_give_up`.
+Reading order: `run`, `ask`, `hear` and `on_ticks` (what comes in), `commit`, `_do`, `_give_up`;
+`_commit_line` holds the line to the disk, `_desk` says who stands around.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import trio
@@ -28,6 +27,8 @@ from piker.clearing import _records as rec
 from piker.clearing._account_book import AccountBook
 from piker.clearing._book import status_of
 from piker.clearing._brackets import stop_first
+from piker.clearing._commit_line import Commit, CommitLine
+from piker.clearing._desk import Asker, Desk, Market, refusal
 from piker.clearing._dialog import Dialog
 from piker.clearing._dialogs import Outputs
 from piker.clearing._journal_view import JournalView
@@ -38,11 +39,11 @@ from piker.clearing._messages import (
     Cancel,
     ClientMsg,
     Order,
-    Requested,
     Status,
 )
 from piker.clearing._risk import RiskGate, RiskView
 from piker.clearing._triggers import DarkBook, Fired
+from piker.clearing._watch_log import WatchLog
 from piker.clearing._world import World
 from piker.errors import OrderRejected
 from piker.log import get_logger
@@ -50,80 +51,15 @@ from piker.settings import Clearing, Paper
 from piker.storage.journal import (
     Journal,
     JournalError,
-    JournalFull,
-    Pending,
     open_journal,
 )
 
 log = get_logger(__name__)
 
-COMMITS_MAX = 1024  # records on their way to the disk; then the senders wait
 ROTATE_BYTES = 3 << 20  # of records since the last snapshot; a segment holds 4 MiB
 TRAIL_PERIOD_NS = 1_000_000_000
 MEND_PERIOD_S = 1.0
-WATCH_FILE = "watched"  # when orders were last looked after
-WATCH_PERIOD_S = 1.0
 DAY_NS = 86_400_000_000_000
-
-
-class Market(Protocol):
-    """A watched market, as the gate sees it."""
-
-    @property
-    def mkt(self) -> Any: ...
-
-    @property
-    def last(self) -> Decimal | None: ...
-
-    def is_stale(self) -> str: ...
-
-
-class Desk(Protocol):
-    """Who listens to an account: its clients, and the broker's relay."""
-
-    def tell(self, keeper: AccountKeeper, status: Status) -> None:
-        """Tell the clients of the market."""
-
-    def hold(self, position: BrokerdPosition) -> None:
-        """Tell every client of every market."""
-
-    def send(self, keeper: AccountKeeper, output: on.Send | on.SendCancel | on.Withdraw) -> None:
-        """Hand a request to the broker's relay, or take it back."""
-
-    def changed(self, keeper: AccountKeeper) -> None:
-        """Say that the account's gate has opened or closed, or what it holds has changed."""
-
-    def lose_broker(self, keeper: AccountKeeper, cause: str) -> None:
-        """End the dialog with the paper engine: what it does can no longer be recorded."""
-
-    def mended(self, keeper: AccountKeeper) -> None:
-        """Go on with the paper engine: what it does can be recorded again."""
-
-    def account_reset(self, keeper: AccountKeeper) -> None:
-        """Have the paper engine begin anew, with the account as it is now."""
-
-    def last_of(self, fqme: str) -> Decimal | None:
-        """Return the last price of a market that is watched."""
-
-
-class Asker(Protocol):
-    """A client that gets a refusal of its own."""
-
-    def refuse(self, status: Status) -> None:
-        """Tell this client alone."""
-
-
-class _Commit:
-    """A record on its way to the disk, and what is to be done once it is there."""
-
-    __slots__ = ("after", "error", "outputs", "pending", "record")
-
-    def __init__(self, record: rec.Input, outputs: Outputs) -> None:
-        self.record = record
-        self.outputs = outputs
-        self.pending: Pending | None = None
-        self.error: JournalError | None = None
-        self.after: Callable[[], None] | None = None
 
 
 class AccountKeeper:
@@ -150,16 +86,11 @@ class AccountKeeper:
         self.not_watched: dict[str, int] | None = None
         self.refused = 0
         self._desk = desk
-        self._journal: Journal | None = None
-        self._commits: deque[_Commit] = deque()
-        self._work = trio.Event()
-        self._room = trio.Event()
-        self._left: list[tuple[str, int]] = []
+        self.line = CommitLine(self._do, self._give_up)
+        self.watch = WatchLog(self.disk, world.now_ns)
         self._withdrawn: set[tuple[str, int]] = set()  # before their record was durable
-        self._bytes = 0
         self._trailed_ns = 0
         self._rotation_due = trio.Event()
-        self._is_mending = False
 
     # ---- life --------------------------------------------------------------------------
 
@@ -176,9 +107,11 @@ class AccountKeeper:
             self.disk, self.name, fold=view.feed, now_ns=self.world.now_ns
         ) as journal:
             view.finish()
-            self.book, self._journal = view.book, journal
+            self.book = view.book
+            self.line.open(journal)
             self._take_over(journal)
-            await self._read_watch()
+            held = self.book.held()
+            self.not_watched = await self.watch.gap(self.book.last_ns, held, self.name)
             self.ledger.start_with(
                 view.transactions,
                 view.since,
@@ -188,14 +121,15 @@ class AccountKeeper:
                 take_over=self._take_over_fills,
             )
             async with trio.open_nursery() as nursery:
-                for task in (self._do_outputs, self._rotate_when_due, self._keep_watch):
-                    nursery.start_soon(task)
+                nursery.start_soon(self.line.run)
+                nursery.start_soon(self._rotate_when_due)
+                nursery.start_soon(self.watch.keep, self.book.held)
                 nursery.start_soon(self.ledger.run, self.book.mark_synced)
                 task_status.started()
                 try:
                     await trio.sleep_forever()
                 finally:
-                    await self._write_watch()
+                    await self.watch.write()
 
     def _take_over(self, journal: Journal) -> None:
         """Say and do what a new life begins with: statuses, triggers, what is wrong."""
@@ -228,12 +162,6 @@ class AccountKeeper:
             self._hold(position)
 
     @property
-    def journal(self) -> Journal:
-        """The open journal."""
-        assert self._journal is not None
-        return self._journal
-
-    @property
     def markets(self) -> set[str]:
         """The markets in which anything is held."""
         return set(self.book.active_markets())
@@ -241,10 +169,8 @@ class AccountKeeper:
     # ---- what comes in: clients ----------------------------------------------------------
 
     async def wait_room(self) -> None:
-        """Wait until another record may be committed."""
-        while len(self._commits) >= COMMITS_MAX:
-            self._room = trio.Event()
-            await self._room.wait()
+        """Wait until another input may be committed."""
+        await self.line.wait_room()
 
     def ask(self, request: ClientMsg, market: Market, asker: Asker) -> None:
         """Take a client's order, amend or cancel; a refusal is told to the client alone."""
@@ -267,7 +193,7 @@ class AccountKeeper:
         """Return why an order cannot be, or '' when it passes every limit."""
         if order.account != self.account and not (order.is_alert and not order.account):
             return f"account: was {order.account!r}, expected {self.account}"
-        if known is None and self._is_closed and order.is_dark:
+        if known is None and self.line.is_closed and order.is_dark:
             return self.unsound
         return self.gate.check(order, self._view(order.symbol, market, known, now_ns))
 
@@ -324,7 +250,7 @@ class AccountKeeper:
 
     def arm(self) -> None:
         """Allow new risk again; what a damaged journal has left stands from now on."""
-        if self.unsound and self.journal.state == "open":
+        if self.unsound and self.line.journal.state == "open":
             self.unsound = ""
             self._rotation_due.set()
         self.commit(rec.Armed(time_ns=self.world.now_ns()))
@@ -362,7 +288,7 @@ class AccountKeeper:
     def leave(self, oid: str, number: int) -> None:
         """Note that a request leaves for the broker: from now on it may have arrived."""
         self.book.dialogs.apply(oid, on.Left(time_ns=self.world.now_ns(), number=number))
-        self._left.append((oid, number))
+        self.line.leave(oid, number)
 
     def on_ticks(self, fqme: str, batch: np.ndarray, market: Market) -> None:
         """Look whether a batch of ticks fires anything."""
@@ -390,10 +316,6 @@ class AccountKeeper:
 
     # ---- the journal -----------------------------------------------------------------------
 
-    @property
-    def _is_closed(self) -> bool:
-        return self._journal is None or self._journal.state in ("failed", "closed")
-
     def commit(self, record: rec.Input, after: Callable[[], None] | None = None) -> None:
         """
         Apply an input and have it journalled; what follows from it is done once it is durable.
@@ -401,24 +323,11 @@ class AccountKeeper:
         Raises:
           OrderRejected: a request that cannot be; nothing has changed.
         """
-        record = replace(record, left=tuple(self._left))
+        record = self.line.stamped(record)
         outputs = self.book.apply(record)
-        commit = _Commit(record, outputs)
-        commit.after = after
-        if self.book.changed:
-            payload = rec.encode(record)
-            try:
-                commit.pending = self.journal.append_nowait(payload)
-                self._left = []
-                self._bytes += len(payload)
-            except JournalError as error:
-                commit.error = error
-            except ValueError as error:  # a broker's word of a quarter of a megabyte
-                commit.error = JournalFull(str(error))
         self._do_at_once(outputs)
-        self._commits.append(commit)
-        self._work.set()
-        if self._bytes > ROTATE_BYTES:
+        self.line.put(record, outputs, after, is_news=self.book.changed)
+        if self.line.bytes > ROTATE_BYTES:
             self._rotation_due.set()
 
     def _do_at_once(self, outputs: Outputs) -> None:
@@ -435,32 +344,10 @@ class AccountKeeper:
                 case on.Disarm(oid=oid):
                     self.darks.disarm(oid)
 
-    async def _do_outputs(self) -> None:
-        """Do what follows from each record, in order, once it is durable."""
-        while True:
-            while not self._commits:
-                self._work = trio.Event()
-                await self._work.wait()
-            commit = self._commits[0]
-            try:
-                if commit.error is not None:
-                    raise commit.error
-                if commit.pending is not None:
-                    await commit.pending.wait_durable()
-            except JournalError as error:
-                self._commits.popleft()
-                self._give_up(commit, error)
-            else:
-                self._commits.popleft()
-                faults.point("emsd.record.durable")
-                self._do(commit.outputs)
-                if commit.after is not None:
-                    commit.after()
-            self._room.set()
-            if not self._commits:
-                await trio.lowlevel.checkpoint()
-
     def _do(self, outputs: Outputs) -> None:
+        """Do what follows from a durable record."""
+        if not len(self.line):
+            self._withdrawn.clear()
         for output in outputs:
             match output:
                 case on.Send(order=order):
@@ -517,7 +404,7 @@ class AccountKeeper:
 
     # ---- what goes wrong -------------------------------------------------------------------
 
-    def _give_up(self, commit: _Commit, error: JournalError) -> None:
+    def _give_up(self, commit: Commit, error: JournalError) -> None:
         """Let nothing of a record that was not written leave, and say so."""
         if not self.unsound:
             self.unsound = str(error)
@@ -544,7 +431,7 @@ class AccountKeeper:
                 self._tell(replace(said, reason=said.reason or reason))
             elif isinstance(output, on.Hold):
                 self._hold(output.position)
-        if not self._is_closed:
+        if not self.line.is_closed:
             # Records that are written from here on do not stand alone: a snapshot has to come.
             self._rotation_due.set()
 
@@ -560,27 +447,26 @@ class AccountKeeper:
                 self.told_fills.pop(oid, None)
             faults.point("emsd.journal.rotating")
             try:
-                self._bytes, self._left = 0, []
-                sequence = await self.journal.rotate(self.book.snapshot())
+                sequence = await self.line.rotate(self.book.snapshot())
             except JournalError as error:
                 log.error("journal not rotated account=%s cause=%s", self.name, error)
                 await trio.sleep(MEND_PERIOD_S)
-                if not self._is_closed:
+                if not self.line.is_closed:
                     self._rotation_due.set()
                 continue
             self._mended()
             await self.ledger.wait_synced()
             faults.point("emsd.journal.releasing")
             try:
-                await self.journal.release(sequence)
+                await self.line.journal.release(sequence)
             except JournalError as error:
                 log.error("journal not released account=%s cause=%s", self.name, error)
 
     def _mended(self) -> None:
         """After a full disk has taken a snapshot: go on, and tell what was not told."""
-        if not self.unsound or self.journal.state != "open":
+        if not self.unsound or self.line.journal.state != "open":
             return
-        if not self.journal.report.is_state_sound:
+        if not self.line.journal.report.is_state_sound:
             return
         self.unsound = ""
         log.warning("the journal of %s takes records again", self.name)
@@ -592,48 +478,6 @@ class AccountKeeper:
                 self._tell(now)
         self._desk.mended(self)
         self._desk.changed(self)
-
-    # ---- when nobody watched -----------------------------------------------------------------
-
-    async def _read_watch(self) -> None:
-        """Find out from when to now nobody looked after what is held."""
-        held = self.book.held()
-        if not held:
-            return
-        disk, from_ns = self.disk, self.book.last_ns
-        if WATCH_FILE in await disk.in_worker(disk.names):
-            raw = await disk.in_worker(lambda: disk.read(WATCH_FILE))
-            from_ns = max(from_ns, int.from_bytes(raw[:8], "little"))
-        self.not_watched = {"from_ns": from_ns, "to_ns": self.world.now_ns(), "held": held}
-        log.warning(
-            "%d orders of %s were not watched from %s to %s UTC",
-            held, self.name, _utc(from_ns), _utc(self.not_watched["to_ns"]),
-        )  # fmt: skip
-
-    async def _keep_watch(self) -> None:
-        """Write down, each second, that orders are looked after."""
-        while True:
-            if self.book.held():
-                await self._write_watch()
-            await trio.sleep(WATCH_PERIOD_S)
-
-    async def _write_watch(self) -> None:
-        """Write the time in place; it is never synced: what matters is a killed process."""
-        disk, data = self.disk, self.world.now_ns().to_bytes(8, "little")
-
-        def write() -> None:
-            known = WATCH_FILE in disk.names()
-            file = disk.open(WATCH_FILE) if known else disk.create(WATCH_FILE, len(data))
-            try:
-                file.write(0, data)
-            finally:
-                file.close()
-
-        try:
-            with trio.CancelScope(shield=True):
-                await disk.in_worker(write)
-        except OSError as error:
-            log.debug("watch not written account=%s cause=%s", self.name, error)
 
     # ---- what it says ------------------------------------------------------------------------
 
@@ -648,13 +492,13 @@ class AccountKeeper:
 
     def statistics(self) -> dict[str, int]:
         """Return named counters."""
-        found = self.journal.statistics()
+        found = self.line.journal.statistics()
         return {
             **self.book.dialogs.statistics(),
             "held": self.book.held(),
             "armed": len(self.darks),
             "refused": self.refused,
-            "commits_waiting": len(self._commits),
+            "commits_waiting": len(self.line),
             "journal_records": found.records,
             "journal_syncs": found.syncs,
             "journal_segments": found.segments,
@@ -664,42 +508,8 @@ class AccountKeeper:
         }
 
 
-def _utc(time_ns: int) -> str:
-    """Return a time as a person reads it."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def _resp_of(state: str) -> Any:
     """Return the `resp` of an order that was filled, by its state."""
     if state in ("closed", "canceled", "error"):
         return state
     return "pending" if state == "amend_in_flight" else "open"
-
-
-def refusal(
-    request: ClientMsg,
-    known: Dialog | None,
-    reason: str,
-    time_ns: int,
-    account: str = "",
-    mode: Any = "paper",
-) -> Status:
-    """Return the answer to a request that was not taken: nothing has changed."""
-    what: Requested = "cancel" if isinstance(request, Cancel) else "amend" if known else ""
-    if known is not None:
-        now = status_of(known, time_ns)
-        return replace(now, refused=what, reason=reason)
-    order = request if isinstance(request, Order) else None
-    return Status(
-        time_ns=time_ns,
-        oid=request.oid,
-        resp="error",
-        req=order,
-        src="emsd",
-        account=order.account if order else account,
-        mode=mode,
-        reason=reason,
-        refused=what,
-        client_ref=order.client_ref if order else "",
-        state="error",
-    )

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from piker import faults
 from piker.clearing import _book_events as on
 from piker.clearing._book import status_of
-from piker.clearing._keeper import AccountKeeper, refusal
+from piker.clearing._desk import refusal
+from piker.clearing._keeper import AccountKeeper
 from piker.clearing._market_watch import MarketWatch
 from piker.clearing._messages import (
     BrokerdPosition,

@@ -313,7 +313,7 @@ async def test_a_full_disk_refuses_new_orders_and_mends(
         await peer.words(2)
         keeper = router.keepers["binance", "paper"]
         world.disk.bytes_max = 0
-        keeper.journal._tail._size = keeper.journal._tail._offset  # the segment is full
+        keeper.line.journal._tail._size = keeper.line.journal._tail._offset  # the segment is full
         await peer.ask(order(B))
         words = [await peer.receive() for _ in range(2)]
         assert words[-1]["state"] == "canceled"
@@ -423,7 +423,7 @@ async def test_a_long_journal_is_rotated_and_released(
             await peer.words(4)
         await trio.sleep(1)
         keeper = router.keepers["binance", "paper"]
-        assert keeper.journal.statistics().segments <= 2
+        assert keeper.line.journal.statistics().segments <= 2
         before = keeper.book.snapshot()
         killed = world.restarted()
     async with open_router(killed) as router:

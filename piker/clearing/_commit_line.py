@@ -1,0 +1,142 @@
+"""
+Records on their way to the disk, in order, and what is to be done once each is there.
+
+`put` never waits: it hands a record to the journal and remembers what follows from it; `run` does
+that in the same order, as soon as the record is durable, or gives it up when it was not written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from msgspec.structs import replace
+
+from piker import faults
+from piker.clearing import _records as rec
+from piker.clearing._dialogs import Outputs
+from piker.storage.journal import Journal, JournalError, JournalFull, Pending
+
+COMMITS_MAX = 1024  # then those wait who bring more
+
+
+class Commit:
+    """A record, what follows from it, and what is to be done after that."""
+
+    __slots__ = ("after", "error", "outputs", "pending", "record")
+
+    def __init__(
+        self, record: rec.Input, outputs: Outputs, after: Callable[[], None] | None
+    ) -> None:
+        self.record = record
+        self.outputs = outputs
+        self.after = after
+        self.pending: Pending | None = None
+        self.error: JournalError | None = None
+
+
+class CommitLine:
+    """The line in front of one journal."""
+
+    def __init__(
+        self, do: Callable[[Outputs], None], give_up: Callable[[Commit, JournalError], None]
+    ) -> None:
+        self.bytes = 0  # of records since the last snapshot
+        self._do = do
+        self._give_up = give_up
+        self._journal: Journal | None = None
+        self._commits: deque[Commit] = deque()
+        self._left: list[tuple[str, int]] = []
+        self._work = trio.Event()
+        self._room = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._commits)
+
+    @property
+    def journal(self) -> Journal:
+        """The open journal."""
+        assert self._journal is not None
+        return self._journal
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be recorded any more."""
+        return self._journal is None or self._journal.state in ("failed", "closed")
+
+    def open(self, journal: Journal) -> None:
+        """Write to `journal` from now on."""
+        self._journal = journal
+
+    async def wait_room(self) -> None:
+        """Wait until another record may come."""
+        while len(self._commits) >= COMMITS_MAX:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def leave(self, oid: str, number: int) -> None:
+        """Note that a request has left; the next record says so too."""
+        self._left.append((oid, number))
+
+    def stamped(self, record: rec.Input) -> rec.Input:
+        """Return a record with the requests that have left since the one before."""
+        return replace(record, left=tuple(self._left))
+
+    def put(
+        self,
+        record: rec.Input,
+        outputs: Outputs,
+        after: Callable[[], None] | None,
+        *,
+        is_news: bool,
+    ) -> None:
+        """Have a record written, when it `is_news`, and do what follows in its turn."""
+        commit = Commit(record, outputs, after)
+        if is_news:
+            payload = rec.encode(record)
+            try:
+                commit.pending = self.journal.append_nowait(payload)
+                self._left = []
+                self.bytes += len(payload)
+            except JournalError as error:
+                commit.error = error
+            except ValueError as error:  # a broker's word of a quarter of a megabyte
+                commit.error = JournalFull(str(error))
+        self._commits.append(commit)
+        self._work.set()
+
+    async def rotate(self, snapshot: list[bytes]) -> int:
+        """
+        Go on behind a snapshot of all that was put.
+
+        Raises:
+          JournalError: it was not written.
+        """
+        self.bytes, self._left = 0, []
+        return await self.journal.rotate(snapshot)
+
+    async def run(self) -> None:
+        """Do what follows from each record, in order, once it is durable; for ever."""
+        while True:
+            while not self._commits:
+                self._work = trio.Event()
+                await self._work.wait()
+            commit = self._commits[0]
+            try:
+                if commit.error is not None:
+                    raise commit.error
+                if commit.pending is not None:
+                    await commit.pending.wait_durable()
+            except JournalError as error:
+                self._commits.popleft()
+                self._give_up(commit, error)
+            else:
+                self._commits.popleft()
+                faults.point("emsd.record.durable")
+                self._do(commit.outputs)
+                if commit.after is not None:
+                    commit.after()
+            self._room.set()
+            if not self._commits:
+                await trio.lowlevel.checkpoint()
