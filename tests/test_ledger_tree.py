@@ -74,6 +74,12 @@ async def test_ledger_of_a_running_emsd_is_read_and_left_to_it(tmp_path: Path) -
         [synced] = json.loads(await ledger(state, "binance.paper", "sync", "--json"))
         assert synced["by"] == "emsd"
         assert "agree" in await ledger(state, "binance.paper", "audit")
+        [file] = state.glob("venues/*/accounting/ledgers/trades_binance_paper.toml")
+        whole = file.read_text()
+        file.write_text(whole.replace("price = ", "price = 1", 1))
+        [synced] = json.loads(await ledger(state, "binance.paper", "sync", "--json", code=1))
+        assert synced["unexplained"] == 1
+        assert file.read_text().startswith(whole)
         assert not [name for name in await names() if name.startswith("brokerd")]
 
 

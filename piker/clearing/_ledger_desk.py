@@ -19,10 +19,12 @@ import trio
 
 from piker import faults
 from piker.accounting import Transaction
+from piker.clearing._journal_view import read_journal
 from piker.clearing._world import LedgerWriter, Outcome, World
 from piker.errors import PikerError
 from piker.log import get_logger
 from piker.model.market import MktPair
+from piker.storage.journal import read_records
 
 log = get_logger(__name__)
 
@@ -56,6 +58,7 @@ class LedgerDesk:
         self._idle = trio.Event()
         self._writer: LedgerWriter | None = None
         self._said: list[str] = []
+        self._turn = trio.Lock()  # the writer takes one call at a time
 
     @property
     def waiting(self) -> int:
@@ -186,15 +189,30 @@ class LedgerDesk:
             return 0, [self.cause]
         await self.wait_synced()
         self._said = []
+        outcome = await self._work_on(partial(self._compare, self._writer))
         await self._work_on(self._writer.rewrite)
         await self._work_on(partial(self._writer.write_account, dict(self.markets)))
-        return self.waiting, self._said
+        return outcome.written if outcome else 0, self._said
+
+    def _compare(self, writer: LedgerWriter) -> Outcome:
+        """
+        Compare the file with the whole journal as it is now; blocks.
+
+        Nothing else writes the file meanwhile, and what is in it was in the journal before.
+        """
+        records, report = read_records(self._world.journal_disk(self._broker, self._account))
+        view = read_journal(records, self._broker, self._account)
+        if not report.is_state_sound:
+            return writer.append(view.transactions)
+        sizes = {each.market: each.size for each in view.book.positions.values()}
+        return writer.reconcile(view.transactions, view.since, sizes=sizes)
 
     async def _work_on(self, work: Callable[[], Outcome | bool | None]) -> Outcome | None:
         """Do one piece of disk work, again and again until it is done."""
         while True:
             try:
-                outcome = await self._world.in_worker(work)
+                async with self._turn:
+                    outcome = await self._world.in_worker(work)
             except (PikerError, OSError) as error:
                 self._behind(error)
                 await trio.sleep(RETRY_S)
@@ -226,10 +244,11 @@ class LedgerDesk:
     async def _close(self, writer: LedgerWriter) -> None:
         """Leave whole, sorted files behind."""
         try:
-            if batch := list(self._queue):
-                await self._world.in_worker(partial(writer.append, batch))
-            await self._world.in_worker(writer.rewrite)
-            await self._world.in_worker(partial(writer.write_account, dict(self.markets)))
-            await self._world.in_worker(writer.close)
+            async with self._turn:
+                if batch := list(self._queue):
+                    await self._world.in_worker(partial(writer.append, batch))
+                await self._world.in_worker(writer.rewrite)
+                await self._world.in_worker(partial(writer.write_account, dict(self.markets)))
+                await self._world.in_worker(writer.close)
         except (PikerError, OSError) as error:
             log.warning("ledger not closed account=%s cause=%s", self._name, error)
