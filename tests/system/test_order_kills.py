@@ -230,7 +230,6 @@ async def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path, point: str) 
             for _ in range(LIVES if is_soak() else 1):
                 struck += await strike(state, point, last, told)
                 await check(state, told)
-            await check_armed(state)
             assert await run_bot(state, last, told, "--finish") == 0
             assert not (await order_book()).dialogs
         verified = subprocess.run(
@@ -238,3 +237,13 @@ async def test_nothing_is_lost_or_doubled_by_a_kill(tmp_path: Path, point: str) 
         )
         assert verified.returncode == 0
     assert struck == (5 * LIVES if is_soak() else 1), f"struck {struck} times"
+
+
+async def test_what_is_held_is_watched_again_within_a_second(tmp_path: Path) -> None:
+    for run in range(5 if is_soak() else 1):
+        async with open_armed_run(tmp_path / str(run), "none", 1) as (state, last):
+            told = Told()
+            assert await run_bot(state, last, told) == 0
+            for _ in range(LIVES if is_soak() else 1):
+                await check_armed(state)
+            await check(state, told)
