@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import holder_kind
+import msgspec
 import nested_kind as kind
 import psutil
 import pytest
@@ -116,6 +117,7 @@ async def test_a_stopped_inner_daemon_does_not_outlive_its_killed_supervisor() -
 RUN = """
 import trio
 import holder_kind
+import msgspec
 import nested_kind as kind
 from helpers import open_test_pikerd
 async def main():
@@ -175,3 +177,23 @@ async def test_the_order_daemon_stops_before_the_daemons_it_uses() -> None:
     assert gone_in_order == ["emsd", "sleeperd.b", "sleeperd.a"]
     with pytest.raises(ServiceUnavailable, match="its supervisor ends"):
         await services.ensure(sleeper_kind.sleeperd_init("c", "calm"))
+
+
+async def test_a_late_heartbeat_is_said_before_the_daemon_is_called_hung(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("piker.service._units.ALARM_S", 1.5)
+    spec = msgspec.structs.replace(sleeper_kind.sleeperd_init("a", "calm"), hang_s=30.0)
+
+    def state() -> str:
+        return str(row(services, "sleeperd.a")["state"])
+
+    async with open_test_pikerd() as (_, _, _, services):
+        await services.ensure(spec)
+        pid = row(services, "sleeperd.a")["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        await wait_until(lambda: state() == "degraded")
+        assert row(services, "sleeperd.a")["cause"] == "no heartbeat for 1.5 s"
+        os.kill(pid, signal.SIGCONT)
+        await wait_until(lambda: state() == "ready")
+        assert row(services, "sleeperd.a")["pid"] == pid

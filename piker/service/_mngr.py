@@ -3,7 +3,7 @@
 
 Lives in `pikerd` (and in a daemon that supervises children of its own). `ensure` is the only way
 to a running daemon: find or start, one lock per name. Daemons outlive the client that asked for
-them; they stop with their supervisor, in reverse order of their start.
+them; they stop with their supervisor, the order daemon first, then in reverse order of their start.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Services:
             else:
                 assert unit.address is not None
                 return list(unit.address)
+        if unit.state == "starting" and unit.last_error is None:
+            raise ServiceUnavailable(f"{spec.name} is not ready after {ENSURE_S:g} s; try again")
         why = last_line(unit.last_error) or f"no answer in {ENSURE_S:g} s"
         raise ServiceUnavailable(f"{spec.name} does not start: {why}")
 

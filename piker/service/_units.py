@@ -47,9 +47,10 @@ class DaemonSpec(msgspec.Struct, frozen=True):
     What it takes to run a daemon: its actor, the modules others may call, its lifetime context.
 
     `spawn_kwargs` goes to the runtime (`infect_asyncio`, `loglevel`). `hang_s`: no heartbeat for
-    so long means hung. `grace_s`: how long it may take to end when asked to (a supervisor of
-    others needs longer than they do). `permanent` is always restarted, `transient` only after a
-    failure, `temporary` never.
+    so long means hung. `ready_s`: how long it may take to say `started()` (one that reads a
+    journal first needs more than the usual). `grace_s`: how long it may take to end when asked to
+    (a supervisor of others needs longer than they do). `permanent` is always restarted,
+    `transient` only after a failure, `temporary` never.
     """
 
     name: str
@@ -60,6 +61,7 @@ class DaemonSpec(msgspec.Struct, frozen=True):
     spawn_kwargs: dict[str, Any] = {}
     policy: Policy = "permanent"
     hang_s: float = ALARM_S
+    ready_s: float | None = None
     grace_s: float = 1.0
 
 
@@ -227,13 +229,14 @@ class Unit:
 
         async with trio.open_nursery() as tasks:
             tasks.start_soon(watch_process)
-            with trio.move_on_after(SPAWN_S) as starting:
+            ready_s = self.spec.ready_s or SPAWN_S
+            with trio.move_on_after(ready_s) as starting:
                 kwargs = self.spec.kwargs | supervisor_proof(self.portal, self.spec.target)
                 async with self.portal.open_context(self.spec.target, **kwargs) as opened:
                     starting.deadline = float("inf")
                     await self._follow(opened[0], proc)
             if starting.cancelled_caught:
-                raise ConnectionLost(f"{self.name}: not ready within {SPAWN_S:g} s")
+                raise ConnectionLost(f"{self.name}: not ready within {ready_s:g} s")
             tasks.cancel_scope.cancel()
 
     async def _follow(self, ctx: Any, proc: trio.Process) -> None:
