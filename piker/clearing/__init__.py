@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from piker.clearing._client import OrderClient, TradesStream
+    from piker.clearing._client import OrderClient
     from piker.clearing._ems import open_brokerd_dialog
     from piker.clearing._ems_client import (
         OrdersView,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         exact,
         parse_trail,
     )
+    from piker.clearing._order_tables import TradesStream
 
 __all__ = [
     "TERMINAL_RESPS",
@@ -75,7 +76,8 @@ _HOMES = {
     **dict.fromkeys(
         ("JournalView", "import_record", "read_journal"), "piker.clearing._journal_view"
     ),
-    **dict.fromkeys(("OrderClient", "TradesStream"), "piker.clearing._client"),
+    "OrderClient": "piker.clearing._client",
+    "TradesStream": "piker.clearing._order_tables",
     **dict.fromkeys(
         (
             "OrdersView", "arm", "cancel_all", "open_ems", "order_book", "reset_paper",

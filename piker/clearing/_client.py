@@ -5,12 +5,12 @@ Actor-free: `connect` opens the dialog, `open_ems` gives the real one. When the 
 is opened again with backoff, and what was missed is told: fills, ends, and each request that
 `emsd` never took, as an error. Nothing is ever sent twice.
 
-Reading order: `OrderClient` (what a caller uses), `_keep_attached`, `_resync`.
+Reading order: `OrderClient` (what a caller uses), `keep_attached`; `_order_tables` keeps what was
+said.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
@@ -22,15 +22,12 @@ from msgspec.structs import replace
 
 from piker import clock, faults
 from piker.clearing._messages import (
-    BrokerdFill,
-    BrokerdPosition,
     Cancel,
-    Mode,
     Order,
     Requested,
-    Status,
     parse_reply,
 )
+from piker.clearing._order_tables import Held, OrderTables, TradesStream
 from piker.clearing._session import KNOWN_MAX, Hello
 from piker.clearing._world import Channel
 from piker.errors import BadPayload, ConnectionLost, OrderRejected, PikerError
@@ -40,63 +37,18 @@ from piker.model.market import MktPair
 log = get_logger(__name__)
 
 REQUESTS_MAX = 100  # that wait to leave; then `send` waits, and `send_nowait` refuses
-NEWS_MAX = 4096  # statuses that the caller has not read; then the oldest are let go, counted
 REQUEST_AGE_NS = 3_000_000_000  # an older one does not leave any more
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
 
 Connect = Callable[[Hello], AbstractAsyncContextManager[tuple[dict[str, Any], Channel]]]
-News = Status | BrokerdPosition
-Held = dict[tuple[str, str], dict[str, dict[str, Any]]]
 
 
-class TradesStream:
-    """
-    What `emsd` says, as it says it: `Status` and `BrokerdPosition`.
-
-    A caller that does not read loses the oldest; `missed` counts them, and the client's tables
-    stay right.
-    """
-
-    def __init__(self) -> None:
-        self.missed = 0
-        self._news: deque[News] = deque()
-        self._work = trio.Event()
-
-    def put(self, news: News) -> None:
-        """Add what was said; never blocks."""
-        if len(self._news) >= NEWS_MAX:
-            self._news.popleft()
-            self.missed += 1
-        self._news.append(news)
-        self._work.set()
-
-    def __aiter__(self) -> TradesStream:
-        return self
-
-    async def __anext__(self) -> News:
-        while not self._news:
-            self._work = trio.Event()
-            await self._work.wait()
-        await trio.lowlevel.checkpoint()
-        return self._news.popleft()
-
-    async def receive(self) -> News:
-        """Return what was said next."""
-        return await self.__anext__()
-
-    def receive_nowait(self) -> News:
-        """Return what was said next; raises `trio.WouldBlock` when there is nothing."""
-        if not self._news:
-            raise trio.WouldBlock
-        return self._news.popleft()
-
-
-class OrderClient:
+class OrderClient(OrderTables):
     """Orders on one market in one mode; made by `open_ems`."""
 
     def __init__(self, hello: Hello, now_ns: Callable[[], int], new_id: Callable[[], str]) -> None:
+        super().__init__(hello.mode, now_ns)
         self.fqme = hello.fqme
-        self.mode: Mode = hello.mode
         self.broker = ""
         self.account = ""  # the first one
         self.accounts: list[str] = []
@@ -106,20 +58,10 @@ class OrderClient:
         self.held = 0
         self.not_watched: dict[str, int] | None = None
         self.reattached = 0
-        self.statuses: dict[str, Status] = {}  # the newest word of every order seen
-        self.fills: dict[str, list[BrokerdFill]] = {}
-        self.positions: Held = {}
-        self.dialogs: dict[str, dict[str, Any]] = {}  # orders that go on
-        self.trades = TradesStream()
         self.new_oid = new_id
         self._hello = hello
-        self._now_ns = now_ns
-        self._sent_orders: dict[str, Order] = {}
-        self._amends: dict[str, int] = {}  # sent and not answered, by oid
-        self._asked: dict[str, Requested | str] = {}  # the newest unanswered request, by oid
         self._put, self._take = trio.open_memory_channel[tuple[int, Order | Cancel]](REQUESTS_MAX)
         self._pages: list[dict[str, Any]] = []
-        self._was_attached = False
         self._is_synced = trio.Event()
         self._state_changed = trio.Event()
 
@@ -296,9 +238,7 @@ class OrderClient:
 
     def _hello_now(self) -> Hello:
         """Return what the next dialog begins with: the orders whose end we have not seen."""
-        open_ones = [oid for oid, status in self.statuses.items() if not status.is_terminal]
-        known = dict.fromkeys([*self._asked, *open_ones])
-        return replace(self._hello, known=tuple(known)[:KNOWN_MAX])
+        return replace(self._hello, known=tuple(self.unsettled())[:KNOWN_MAX])
 
     def _take_first(self, first: dict[str, Any]) -> None:
         self.fqme = first["fqme"]
@@ -320,7 +260,7 @@ class OrderClient:
         while True:
             time_ns, request = await self._take.receive()
             if self._now_ns() - time_ns > REQUEST_AGE_NS and isinstance(request, Order):
-                self._disown(request.oid, "was not sent: emsd was away", _kind(request))
+                self.disown(request.oid, "was not sent: emsd was away", _kind(request))
                 continue
             self._asked[request.oid] = _kind(request)
             faults.point("client.request.leaving")
@@ -334,7 +274,8 @@ class OrderClient:
                 case "page":
                     self._pages.append(raw)
                     if raw["is_last"]:
-                        self._resync()
+                        pages, self._pages = self._pages, []
+                        self.resync(pages)
                         self._is_synced.set()
                 case "state":
                     self._set_state(raw["state"], raw["cause"], raw["held"])
@@ -348,138 +289,8 @@ class OrderClient:
         except BadPayload as error:
             log.warning("emsd said something unreadable: %s in %r", error, error.head)
             return
-        if isinstance(message, BrokerdPosition):
-            self._take_position(message)
-            self.trades.put(message)
-        elif self._take_status(message):
+        if self.hear(message):
             faults.point("client.status.taken")
-            self.trades.put(message)
-
-    # ---- what is known ---------------------------------------------------------------------
-
-    def _take_position(self, position: BrokerdPosition) -> None:
-        held = self.positions.setdefault((position.broker, position.account), {})
-        if position.size:
-            held[position.symbol] = position.to_dict()
-        else:
-            held.pop(position.symbol, None)
-
-    def _take_status(self, status: Status) -> bool:
-        """Keep a status; False when it is a fill that was told before."""
-        oid, old = status.oid, self.statuses.get(status.oid)
-        if status.resp == "fill":
-            fill = msgspec.convert({"msg": "fill", **status.brokerd_msg}, BrokerdFill)
-            fills = self.fills.setdefault(oid, [])
-            if any(each.tid == fill.tid for each in fills):
-                return False
-            fills.append(fill)
-            if oid in self.dialogs:
-                self.dialogs[oid].setdefault("fills", []).append(fill.to_dict())
-            if old is not None:  # a fill is no state
-                resp = old.resp if old.is_terminal else "open"
-                status = replace(status, resp=resp, brokerd_msg={})
-        if status.refused == "amend" or (old is not None and status.revision > old.revision):
-            self._amends.pop(oid, None)
-            if status.refused and status.req is not None:
-                self._sent_orders[oid] = status.req
-        self._asked.pop(oid, None)
-        kept = replace(status, refused="", reason="" if status.refused else status.reason)
-        if status.resp == "error" and status.refused:
-            return True  # about an order that nobody knows
-        self.statuses[oid] = kept
-        if status.is_terminal:
-            self.dialogs.pop(oid, None)
-            self._amends.pop(oid, None)
-        else:
-            fills_told = [fill.to_dict() for fill in self.fills.get(oid, ())]
-            self.dialogs[oid] = {**kept.to_dict(), "fills": fills_told}
-        return True
-
-    def _disown(self, oid: str, reason: str, what: Requested | str) -> None:
-        """Tell the caller that a request was not taken; nothing of it ever left `emsd`."""
-        self._asked.pop(oid, None)
-        now_ns, known = self._now_ns(), self.statuses.get(oid)
-        order = self._sent_orders.get(oid)
-        if known is not None:
-            answer = replace(known, time_ns=now_ns, refused=what or "amend", reason=reason)
-        else:
-            answer = Status(
-                time_ns=now_ns,
-                oid=oid,
-                resp="error",
-                req=order,
-                src="client",
-                account=order.account if order else "",
-                mode=self.mode,
-                reason=reason,
-                refused="cancel" if what == "cancel" else "",
-                client_ref=order.client_ref if order else "",
-                state="error",
-            )
-        self._take_status(answer)
-        self.trades.put(answer)
-
-    def _resync(self) -> None:
-        """Take where things stand; after the first time, tell what was missed."""
-        pages, self._pages = self._pages, []
-        is_again, self._was_attached = self._was_attached, True
-        fills: dict[str, list[dict[str, Any]]] = {}
-        for page in pages:
-            for oid, maps in page["fills"].items():
-                fills.setdefault(oid, []).extend(maps)
-        told = [parse_reply(raw) for page in pages for raw in page["dialogs"]]
-        positions = [parse_reply(raw) for page in pages for raw in page["positions"]]
-        asked, self._asked = self._asked, {}
-        self._resync_positions([p for p in positions if isinstance(p, BrokerdPosition)], is_again)
-        for status in told:
-            assert isinstance(status, Status)
-            self._resync_order(status, fills.get(status.oid, []), asked, is_again)
-        seen = {status.oid for status in told if isinstance(status, Status)}
-        for oid, what in asked.items():
-            if oid not in seen:
-                self._disown(oid, "was not taken: emsd was restarted before it was recorded", what)
-        for oid in [oid for oid in self.dialogs if oid not in seen]:
-            del self.dialogs[oid]
-
-    def _resync_positions(self, positions: list[BrokerdPosition], is_again: bool) -> None:
-        before = {key: dict(held) for key, held in self.positions.items()}
-        self.positions.clear()
-        for position in positions:
-            self._take_position(position)
-            key = position.broker, position.account
-            old = before.get(key, {}).pop(position.symbol, None)
-            if is_again and old != position.to_dict():
-                self.trades.put(position)
-        for held in before.values():
-            for raw in held.values():  # closed meanwhile
-                self.trades.put(
-                    msgspec.convert(
-                        {**raw, "msg": "position", "size": "0", "avg_price": "0"}, BrokerdPosition
-                    )
-                )
-
-    def _resync_order(
-        self,
-        status: Status,
-        fills: list[dict[str, Any]],
-        asked: dict[str, Requested | str],
-        is_again: bool,
-    ) -> None:
-        """Take where one order stands: its missed fills first, then its state."""
-        oid, old = status.oid, self.statuses.get(status.oid)
-        for raw in fills:
-            fill = replace(status, resp="fill", brokerd_msg=raw)
-            if self._take_status(fill) and is_again:
-                self.trades.put(fill)
-        what = asked.get(oid, "")
-        is_news = old is None or (old.state, old.revision) != (status.state, status.revision)
-        self._take_status(status)
-        if is_again and is_news:
-            self.trades.put(status)
-        is_amend_lost = what == "amend" and old is not None and status.revision == old.revision
-        is_cancel_lost = what == "cancel" and not status.cancel_called
-        if (is_amend_lost or is_cancel_lost) and not status.is_terminal:
-            self._disown(oid, "was not taken: emsd was restarted before it was recorded", what)
 
 
 def _kind(request: Order | Cancel) -> Requested:

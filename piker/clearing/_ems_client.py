@@ -10,7 +10,7 @@ import msgspec
 import tractor
 
 from piker import clock
-from piker.clearing._client import Held, OrderClient, TradesStream, open_client
+from piker.clearing._client import OrderClient, open_client
 from piker.clearing._ems import (
     _emsd_main,
     arm_accounts,
@@ -22,6 +22,7 @@ from piker.clearing._ems import (
     sync_ledger_files,
 )
 from piker.clearing._messages import BrokerdPosition, Mode, Status, parse_reply
+from piker.clearing._order_tables import Held, TradesStream
 from piker.clearing._session import Hello
 from piker.clearing._world import Channel
 from piker.data.feed import raise_described
