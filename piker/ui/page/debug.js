@@ -31,7 +31,7 @@ export function install(page) {
     const { orders, notices = orders.notices } = page;
     const book = market?.book;
     return { mode: orders.mode?.[0] ?? 'view', lines: c.lines.facts(), fills: book?.fills ?? [], positions: book ? [...book.positions.values()] : [],
-      desk: book?.desk ?? null, alloc: book?.alloc ?? null, orders: book?.working() ?? [], marks: (c.scene?.marks ?? []).map((mark) => ({ x: mark.x,
+      desk: book?.desk ?? null, gate: market?.status.gate ?? null, alloc: book?.alloc ?? null, orders: book?.working() ?? [], marks: (c.scene?.marks ?? []).map((mark) => ({ x: mark.x,
         y: mark.y, side: mark.side, count: mark.fills.length })), account_mode: book?.mode ?? null, stage: stageFacts(orders.stage),
       waits: orders.ceremony.words, hint: orders.hint, side: page.side.isOpen, sounds: notices.sounds, notified: notices.shown };
   }

@@ -104,6 +104,7 @@ export class OrderNews {
   deskTold(market, { desk, before }) {
     const { orders } = this;
     if (orders.stage?.chart.market === market) orders.staging.retitle();
+    if (desk.note && desk.note !== before?.note) orders.say(desk.note, 30);
     if (!before) return;
     if (desk.killed && !before.killed) orders.refuse(desk.killed);
     else if (before.killed && !desk.killed) orders.say('Orders pass again.');

@@ -124,7 +124,7 @@ export class OrderPane {
     const book = this.market?.book;
     this.root.classList.toggle('idle', !book?.alloc);
     const { desk } = book || {};
-    const text = !desk || desk.state === 'ready' ? '' : desk.text || { off: 'Orders are off: hold f, d or a.', connecting: 'Connecting…' }[desk.state] || desk.state;
+    const text = !desk || desk.state === 'ready' ? desk?.note || '' : desk.text || { off: 'Orders are off: hold f, d or a.', connecting: 'Connecting…' }[desk.state] || desk.state;
     setText(this.notice, text);
     show(this.notice, Boolean(text));
     setText(this.stop, book?.killed ? 'let orders pass again' : 'stop all');

@@ -5,7 +5,8 @@ import { CROSS, WORDS } from './loop.js';
 import { snap } from './num.js';
 import { formatLevel, formatSize, newOid } from './order_words.js';
 
-const SAME_CLICK_MS = 250;
+const SAME_CLICK_MS = 300;
+const SAME_CLICK_CSS = 6;
 const SEEN_MS = 200;
 
 /** What the plot's y scale is made of: a click counts only on the scale that was seen. */
@@ -15,7 +16,7 @@ export class Staging {
   constructor(orders) {
     this.orders = orders;
     this.stage = null;
-    this.clickedAt = -Infinity;
+    this.clicked = { at: -Infinity, x: 0, y: 0 };
   }
 
   /** An order key went down: its line follows the pointer until it comes up. */
@@ -97,7 +98,11 @@ export class Staging {
   /** A click on the plot at css (x, y): one order, on the scale that was seen. */
   click(chart, x, y) {
     const { stage } = this;
-    if (stage.isPinned || this.orders.waiting || performance.now() - this.clickedAt < SAME_CLICK_MS) return;
+    if (stage.isPinned || this.isSameClick(x, y)) return;
+    if (this.orders.waiting) {
+      this.orders.refuse('Nothing sent: the order before has no line yet.');
+      return;
+    }
     const { g } = chart.scene;
     if (x * g.dpr >= g.plotW || y * g.dpr >= g.plotH || y < 0) {
       this.orders.refuse('Nothing sent: click on the plot, where the price is.');
@@ -111,11 +116,19 @@ export class Staging {
     else if (!isSeen) this.orders.refuse('Nothing sent: the picture moved, point again.');
     else if (!(Number(stage.price) > 0)) this.orders.refuse(`Nothing sent: a price must be above zero, was ${stage.price || 'off the axis'}.`);
     else if (stage.action !== 'alert' && stage.sized && !stage.sized.size) this.orders.refuse(stage.sized.text || 'Nothing sent: no size.');
-    else this.enter(stage);
+    else {
+      this.clicked = { at: performance.now(), x, y };
+      this.enter(stage);
+    }
+  }
+
+  /** The second half of a double click is no second order. */
+  isSameClick(x, y) {
+    const { clicked } = this;
+    return performance.now() - clicked.at < SAME_CLICK_MS && Math.hypot(x - clicked.x, y - clicked.y) < SAME_CLICK_CSS;
   }
 
   enter(stage) {
-    this.clickedAt = performance.now();
     const { action, price, steps, isLive, sized, chart } = stage;
     const fields = { chan: chart.market.chan, oid: newOid(), action, exec_mode: isLive && action !== 'alert' ? 'live' : 'dark', price, steps,
       size: action !== 'alert' && sized?.price === price && sized.steps === steps ? sized.size : '' };
