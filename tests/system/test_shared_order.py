@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -73,12 +74,11 @@ class Terminal:
         """Return the first status of the order with these values."""
         with trio.fail_after(30):
             async for told in self.trades:
-                if (
-                    isinstance(told, Status)
-                    and told.oid == oid
-                    and all(getattr(told, name) == value for name, value in wanted.items())
-                ):
+                if not isinstance(told, Status) or told.oid != oid:
+                    continue
+                if all(getattr(told, name) == value for name, value in wanted.items()):
                     return told
+                assert not told.is_terminal, told
         raise AssertionError("the stream ended")
 
 
@@ -123,12 +123,14 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
         from_page = [
             await amend_from_page_s(terminal, page, pages, order.oid)
             for page in pages
-            for _ in range(max(1, ROUNDS // 4))
+            for _ in range(ROUNDS // 2 + 1)
         ]
         print(f"seen {sees:.3f} s; amends {sorted(amends)}; from pages {sorted(from_page)}")
         assert sees < SEEN_MAX_S
-        assert min(amends) < SEEN_MAX_S
-        assert min(from_page) < SEEN_MAX_S
+        # a loaded machine is no failed test: the short form asks whether it can be so soon
+        typical = median if is_soak() else min
+        assert typical(amends) < SEEN_MAX_S
+        assert typical(from_page) < SEEN_MAX_S
         await check_stale(terminal, pages, order.oid)
 
 
