@@ -11,20 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tractor
 import trio
 
 from piker.brokers import get_brokermod
 from piker.brokers._daemon import maybe_spawn_brokerd
-from piker.clearing._actor_world import ActorWorld
-from piker.clearing._keeper import AccountKeeper
-from piker.clearing._messages import Mode, exact
-from piker.clearing._paper_engine import open_paperboi
-from piker.clearing._router import Router
-from piker.clearing._session import Hello, facts_of
-from piker.clearing._world import Channel
 from piker.config import settings
 from piker.data._feed_bus import describe_error
 from piker.data.validate import get_eps
@@ -33,10 +26,20 @@ from piker.log import get_logger, setup_actor_logging
 from piker.service.rpc import actor_name, endpoint, proof, serve_until_cancelled, translate_errors
 from piker.service.supervise import DaemonSpec, ensure, maybe_spawn_daemon, open_supervisor
 
+if TYPE_CHECKING:
+    from piker.clearing._keeper import AccountKeeper
+    from piker.clearing._messages import Mode
+    from piker.clearing._router import Router
+    from piker.clearing._world import Channel
+
+# What only an `emsd` or its client needs is imported where it is used: `pikerd` imports this
+# module for `spawn_emsd` alone, and everything below costs it a tenth of a second.
+
 log = get_logger(__name__)
 
 PAGE_ITEMS = 200  # of an answer about everything: below what a message may hold
 HANG_S = 10.0  # the order path is given longer than other daemons before it is killed
+READY_S = 60.0  # to read a long journal on a slow disk
 GRACE_S = 4.0  # to end its children and leave whole files behind
 
 _router: Router | None = None
@@ -51,6 +54,9 @@ def get_router() -> Router:
 @endpoint(only=("emsd",), proven=True)
 @tractor.context
 async def _setup_persistent_emsd(ctx: tractor.Context, loglevel: str | None = None) -> None:
+    from piker.clearing._actor_world import ActorWorld
+    from piker.clearing._router import Router
+
     global _router
     setup_actor_logging(actor_name(), loglevel)
     found = settings()
@@ -73,6 +79,7 @@ def emsd_init(loglevel: str | None = None) -> DaemonSpec:
         policy="permanent",
         hang_s=HANG_S,
         grace_s=GRACE_S,
+        ready_s=READY_S,
     )
 
 
@@ -139,6 +146,8 @@ async def open_brokerd_dialog(
       ServiceUnavailable: the daemon does not start, or has no live account; says why.
       PikerError: two accounts are alike, or a position belongs to none of them.
     """
+    from piker.clearing._paper_engine import open_paperboi
+
     broker: str = brokermod.name
     trade_ep = get_eps(brokermod, "brokerd").get("open_trade_dialog")
     if trade_ep is None and exec_mode != "paper":
@@ -220,6 +229,8 @@ async def _emsd_main(
 
     A request that cannot be served is answered with `started({'error': {...}})`, as by a feed.
     """
+    from piker.clearing._session import Hello
+
     router = get_router()
     if loglevel:
         setup_actor_logging(actor_name(), loglevel)
@@ -253,6 +264,8 @@ async def describe_orders(
     broker: str = "", account: str = "", ended: bool = False, offset: int = 0
 ) -> dict[str, Any]:
     """Return a page of every order and position, and how each account stands."""
+    from piker.clearing._session import facts_of
+
     router = get_router()
     await router.wait_recovered()
     keepers = [
@@ -355,6 +368,8 @@ async def cancel_orders(fqme: str = "", account: str = "") -> list[str]:
 @endpoint(only=("emsd",), proven=True)
 async def reset_paper_account(broker: str, balance: str = "") -> dict[str, Any]:
     """Begin a broker's paper account anew, with `balance` of each quote asset."""
+    from piker.clearing._messages import exact
+
     get_brokermod(broker)
     router = get_router()
     await router.wait_recovered()

@@ -44,7 +44,7 @@ from piker.storage.journal import JournalLocked
 
 log = get_logger(__name__)
 
-REPLAY_S = 5.0  # then the daemon counts as started, whatever it still reads
+REPLAY_S = 50.0  # then the daemon counts as started, whatever it still reads
 WATCHED_S = 2.0
 RECOVER_S = 5.0  # what brokers and feeds may take before the first client is let in without them
 SWEEP_S = 10.0
