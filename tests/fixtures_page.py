@@ -29,6 +29,7 @@ class PageTab:
         self._news = trio.Event()
         self._id = 0
         self.heard: list[dict[str, Any]] = []
+        self.newest: dict[str, dict[str, Any]] = {}  # the last message of each kind
 
     async def join(self, code: str, fqme: str) -> None:
         """Shake hands, show the address's code and follow a market on channel 1."""
@@ -45,7 +46,9 @@ class PageTab:
             while True:
                 for event in self._protocol.events_received():
                     if getattr(event, "opcode", None) is Opcode.TEXT:
-                        self.heard.append(json.loads(event.data))
+                        said = json.loads(event.data)
+                        self.heard.append(said)
+                        self.newest[said["op"]] = said
                 await self._flush()
                 self._news.set()
                 data = await self._stream.receive_some()
@@ -101,14 +104,15 @@ class Chart:
         return self.desk.orders.market(self._fqme).lines["paper"].working()
 
     async def new_tab(self) -> PageTab:
-        """Return a tab that follows the market, with the order side turned on."""
+        """Return a tab that follows the market, once its orders may be sent."""
         stream = await trio.open_tcp_stream("127.0.0.1", self._edge.port)
         tab = PageTab(stream, self._edge.port)
         code = self._edge.address(is_printed=True).rpartition("#c=")[2]
         await tab.join(code, self._fqme)
         self._nursery.start_soon(tab.listen)
-        await tab.until("desk", 20)
-        await tab.ask("trade")
+        if (await tab.until("desk", 20))["state"] != "ready":
+            await tab.ask("trade")
+            await tab.until("desk", 30, state="ready")
         return tab
 
 

@@ -111,6 +111,15 @@ def code_of(address):
     return address.rpartition("#c=")[2]
 
 
+async def test_what_a_page_asks_of_the_order_path_reaches_the_desk(edge):
+    opened, _ = await tab(edge)
+    await opened.say("hello", v=1, code=code_of(edge.address(is_printed=True)))
+    await opened.read()
+    await opened.say("cancel", id=7, chan=1, oid="a")
+    said = await opened.read()
+    assert (said["re"], said["code"], said["id"]) == ("order", "gate", 7)
+
+
 @pytest.mark.parametrize("path", ["/", "/nothing", "/../server.py", "/%2e%2e/server.py", "/ws"])
 async def test_every_answer_carries_the_headers(edge, path):
     status, headers, _ = await ask(edge.port, path)
