@@ -93,7 +93,7 @@ class Desk:
         """The run is joined: markets may be opened, in `nursery`."""
         self._nursery = nursery
         self._providers = {broker: BrokerSearch(broker, nursery) for broker in __brokers__}
-        self.orders = OrderDesk(real_ems(self._options.loglevel), nursery)
+        self.orders = OrderDesk(real_ems(self._options.loglevel), nursery, self._tell_gate)
         self._joined.set()
         for broker in self._brokers:
             self.say(f"Starting datad.{broker}…")
@@ -225,6 +225,17 @@ class Desk:
         assert entry.picture is not None
         return entry.picture
 
+    def _gate(self, fqme: str, feed: str) -> str | None:
+        desk = self.orders.gate(fqme) if self.orders else ""
+        return order_gate(fqme, feed, desk, is_strict=self._settings().clearing.stale_gate)
+
+    def _tell_gate(self, picture: Picture) -> None:
+        """Let pages know at once that the order path opens or closes."""
+        if status := picture.status:
+            gate = self._gate(picture.facts.fqme, status.feed)
+            picture.status = msgspec.structs.replace(status, gate=gate)
+            picture.publish(picture.status)
+
     def _start(self, fqme: str) -> _Entry:
         try:
             broker = unpack_fqme(fqme)[0]
@@ -251,10 +262,7 @@ class Desk:
             self.say(text)
 
         def gate(feed: str) -> str | None:
-            name = entry.picture.facts.fqme if entry.picture else fqme
-            desk = self.orders.gate(name) if self.orders else ""
-            is_strict = self._settings().clearing.stale_gate
-            return order_gate(name, feed, desk, is_strict=is_strict)
+            return self._gate(entry.picture.facts.fqme if entry.picture else fqme, feed)
 
         try:
             await Source(fqme, lambda: self.dots, on_trouble, gate).run(on_ready)

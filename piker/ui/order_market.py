@@ -61,10 +61,15 @@ class MarketOrders:
     """All that the pages are told of one market's orders."""
 
     def __init__(
-        self, mkt: MktPair, accounts: Iterable[str], last: Callable[[], Decimal | None]
+        self,
+        mkt: MktPair,
+        accounts: Iterable[str],
+        last: Callable[[], Decimal | None],
+        on_state: Callable[[], None] = lambda: None,
     ) -> None:
         self.mkt = mkt
         self.last = last
+        self._on_state = on_state
         self.accounts = list(dict.fromkeys([PAPER, *accounts]))
         self.lines: dict[Mode, Lines] = {"paper": Lines("paper"), "live": Lines("live")}
         self.states: dict[Mode, DeskState] = {
@@ -164,6 +169,7 @@ class MarketOrders:
         if new != self.states[mode]:
             self.states[mode] = new
             self.tell(new)
+            self._on_state()
 
     def take_all(
         self,

@@ -8,6 +8,7 @@ turns the order side on, or by itself once `emsd` runs; the run's token stays in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
@@ -53,9 +54,12 @@ log = get_logger(__name__)
 class OrderDesk:
     """The order sides of all markets of one chart process."""
 
-    def __init__(self, ems: Ems, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, ems: Ems, nursery: trio.Nursery, on_gate: Callable[[Picture], None] = lambda _: None
+    ) -> None:
         self._ems = ems
         self._nursery = nursery
+        self._on_gate = on_gate  # the order path of a picture's market opens or closes
         self._markets: dict[str, MarketOrders] = {}
         self._links: dict[tuple[str, Mode], OrderLink] = {}
         self._reading: set[tuple[str, str]] = set()
@@ -71,7 +75,8 @@ class OrderDesk:
             return
         market = self._markets.get(mkt.fqme)
         if market is None:
-            market = MarketOrders(mkt, _accounts(mkt.broker), partial(_last_price, picture))
+            last, on_state = partial(_last_price, picture), partial(self._on_gate, picture)
+            market = MarketOrders(mkt, _accounts(mkt.broker), last, on_state)
             self._markets[mkt.fqme] = market
             for account in market.accounts:
                 self._read_ledger(market, account)

@@ -74,13 +74,13 @@ def folder(tmp_path, monkeypatch):
 
 
 @asynccontextmanager
-async def open_desk(ems=None, ledger=lambda broker, account: []):
+async def open_desk(ems=None, ledger=lambda broker, account: [], on_gate=lambda picture: None):
     """Yield a desk, its order path and a maker of pages."""
     ems = ems or FakeEms(FQME)
     picture = Picture(Facts(FQME, "BTCUSDT", "binance", "BTC", "0.01", "0.00001", mkt=MKT), 7)
     picture.l1[0] = 100.0
     async with trio.open_nursery() as nursery:
-        desk = OrderDesk(ems.ems(ledger), nursery)
+        desk = OrderDesk(ems.ems(ledger), nursery, on_gate)
 
         def new_page():
             page = Page(desk, picture)
@@ -323,6 +323,21 @@ async def test_kill_stops_everything_until_armed():
         page.ask("arm")
         await page.until("desk", killed="")
         assert ems.calls == ["stop_all", "arm"]
+
+
+async def test_a_gate_that_opens_or_closes_is_told_at_once():
+    gates = []
+
+    def on_gate(picture):
+        gates.append(desk.gate(picture.facts.fqme))
+
+    async with open_desk(on_gate=on_gate) as (desk, _, new_page):
+        page = await ready(new_page)
+        page.ask("kill")
+        await page.until("desk", killed="stopped: piker arm to trade again")
+        page.ask("arm")
+        await page.until("desk", killed="")
+        assert gates == ["", "", "stopped: piker arm to trade again", ""]
 
 
 async def test_a_lost_emsd_is_said_and_all_is_read_again_when_it_is_back():
