@@ -36,6 +36,10 @@ from piker.accounting._ledger import ZERO, Transaction, time_order
 FORMAT: Final = 1
 UNEXPLAINED: Final = "unexplained"
 
+# Beyond any price or size, and below what makes arithmetic slow.
+PLACES_MAX: Final = 30
+MAGNITUDE_MAX: Final = 24
+
 # Returns a broker's own record as a transaction; None for one that is no trade.
 Normaliser = Callable[[str, dict[str, Any]], Transaction | None]
 
@@ -198,9 +202,18 @@ def decimal_of(name: str, value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
         raise ValueError(f"{name} was {value!r}, expected a number")
     try:
-        return Decimal(value)
+        found = Decimal(value)
     except InvalidOperation:
-        raise ValueError(f"{name} was {value!r}, expected a number") from None
+        raise ValueError(f"{name} was {str(value)[:40]!r}, expected a number") from None
+    if found.is_finite():
+        exponent = found.as_tuple().exponent
+        assert isinstance(exponent, int)
+        if exponent < -PLACES_MAX or found.adjusted() > MAGNITUDE_MAX:
+            raise ValueError(
+                f"{name} was {str(value)[:40]}, expected at most {PLACES_MAX} decimals"
+                f" and less than 1e{MAGNITUDE_MAX + 1}"
+            )
+    return found
 
 
 def time_of(name: str, value: object) -> datetime:

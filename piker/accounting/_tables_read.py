@@ -33,7 +33,7 @@ from piker.accounting._tables import (
 from piker.errors import ConfigError
 
 _TEXT = r'"([^"\\\x00-\x1f]*)"\n'
-_NUMBER = r"(-?[0-9]+\.[0-9]+)\n"
+_NUMBER = r"(-?[0-9]{1,25}\.[0-9]{1,30})\n"
 _TABLE: Final = re.compile(
     rf'\["([^"\\\x00-\x1f]+)"\]\nfqme = {_TEXT}tid = {_TEXT}size = {_NUMBER}'
     rf'price = (?:{_NUMBER}|"NaN"\n)cost = {_NUMBER}dt = {_TEXT}etype = "(clear|transfer)"\n'
@@ -60,11 +60,13 @@ def parse(
     whole, torn = (text, "") if is_legacy else split_torn(text, is_cut)
     content = load_toml(whole, where)
     tables = Tables(is_legacy=is_legacy, torn=torn)
+    names: dict[tuple[str, str], str] = {}
     for key, fields in content.items():
         if not isinstance(fields, dict):
             raise ConfigError(f"{_place(whole, where, key)}: was {fields!r}, expected a table")
         try:
             _add(tables, key, fields, broker, account, normalise)
+            _check_unique(names, key, tables.records.get(key))
         except ValueError as err:
             name = str(err).split(" ", 1)[0]
             raise ConfigError(f"{_place(whole, where, key, name)}: {err}") from None
@@ -156,6 +158,7 @@ def _parse_quickly(text: str, broker: str, account: str) -> Tables | None:
     """Return the tables of a text that holds nothing but ours, as we write them."""
     at = text.index("\n") + 1
     records: dict[str, Transaction] = {}
+    fills: set[tuple[str, str]] = set()
     match = _TABLE.match
     while at < len(text):
         if text[at] == "\n":
@@ -182,9 +185,11 @@ def _parse_quickly(text: str, broker: str, account: str) -> Tables | None:
             )
         except ValueError:
             return None
-        if key in records or find_faults(record):
+        fill = record.market, tid
+        if key in records or fill in fills or find_faults(record):
             return None
         records[key] = record
+        fills.add(fill)
         at = found.end()
     return Tables(records=records)
 
@@ -213,6 +218,20 @@ def _add(
         tables.natives.append(Native(key=key, fields=fields, record=normalise(key, fields)))
         return
     tables.records[key] = transaction_of(key, fields, broker, account)
+
+
+def _check_unique(names: dict[tuple[str, str], str], key: str, record: Transaction | None) -> None:
+    """
+    Note the table of a fill.
+
+    Raises:
+      ValueError: the fill has another table already.
+    """
+    if record is None:
+        return
+    other = names.setdefault((record.market, record.tid), key)
+    if other != key:
+        raise ValueError(f"tid was {record.tid}, which [{other}] has too; remove one of them")
 
 
 def transaction_of(key: str, fields: dict[str, Any], broker: str, account: str) -> Transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 from ledgers import BEGIN, fill, fills, random_ledger
 
-from piker.accounting import Transaction, fold, order_ledger
+from piker.accounting import Transaction, _tables, _tables_read, fold, order_ledger
 from piker.accounting._ledger import is_same
 from piker.accounting.files import (
     LedgerLocked,
@@ -155,7 +156,7 @@ def test_trades_numbered_per_market_do_not_meet(writer: LedgerWriter, tmp_path: 
 
 
 def test_positions_are_the_fold_of_the_file(writer: LedgerWriter) -> None:
-    records = list(random_ledger(15, 200))
+    records = list(random_ledger(15, 40))
     for record in records:
         writer.append([record])
     assert writer.positions() == fold(records)
@@ -273,6 +274,8 @@ def edit(folder: Path, change: Callable[[str], str]) -> None:
         ("size = 1.0", "size = 1.0.0", r"trades_binance_paper.toml:6: is not valid TOML"),
         ("size = 1.0", "sizes = 1.0", r"toml:6: \[BTCUSDT-1\]: sizes is an unknown key"),
         ("size = 1.0", "size = 0.0", r"toml:6: \[BTCUSDT-1\]: size was 0.0, expected a number oth"),
+        ("size = 1.0", "size = 1e99", r"size was 1E\+99, expected at most 30 decimals and less"),
+        ('tid = "1"', 'tid = "2"', r"toml:16: \[BTCUSDT-2\]: tid was 2, which \[BTCUSDT-1\] has"),
         ("price = 100.0", "price = inf", r"toml:7: \[BTCUSDT-1\]: price was Infinity"),
         ("price = 100.0\n", "", r"toml:3: \[BTCUSDT-1\]: price is missing"),
         ("+00:00", "", r"toml:9: \[BTCUSDT-1\]: dt was .* expected a time with its zone"),
@@ -291,6 +294,24 @@ def test_typo_is_refused_by_file_line_and_key(
     with pytest.raises(ConfigError, match=text):
         open_ledger_writer("binance", "paper", folder=tmp_path)
     assert (tmp_path / "ledgers" / NAME).read_bytes() == before
+
+
+def test_ledger_changed_anywhere_is_read_or_refused_in_words() -> None:
+    source = MemoryDisk()
+    in_memory(source).append(list(random_ledger(22, 4)))
+    data = source.read(NAME)
+    rng = random.Random(22)
+    pieces = (b"", b"\xff", b"[[", b'"', b"9" * 500, b"1e999999", b"\n\n[")
+    for _ in range(1_000):
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(changed))
+            changed[at : at + rng.randint(0, 20)] = rng.choice(pieces)
+        with contextlib.suppress(ConfigError):
+            tables = _tables_read.parse(bytes(changed), NAME, "binance", "paper")
+            text = _tables.render(tables)
+            again = _tables_read.parse(text.encode(), NAME, "binance", "paper")
+            assert _tables.render(again) == text
 
 
 def test_typo_in_the_last_table_is_no_torn_write(writer: LedgerWriter, tmp_path: Path) -> None:
