@@ -16,7 +16,7 @@ import trio
 import trio.testing
 from sim import sim_oracle as oracle
 from sim.sim_traders import Trader
-from sim.sim_world import LIMITS, SimTree, SimWorld, one_order
+from sim.sim_world import LIMITS, SimTree, SimWorld, one_order, snapshots_every
 
 BTC, ETH = "btcusdt.spot.binance", "ethusdt.spot.binance"
 
@@ -40,7 +40,8 @@ def run(seed: int, requests: int, kills: int = 0) -> Ran:
     """
     Let three clients ask `requests` times in all, then cancel what is left.
 
-    Meanwhile something is killed `kills` times: `emsd`, the paper engine, or a client's connection.
+    Meanwhile something is killed `kills` times: `emsd`, the whole machine, the paper engine, or a
+    client's connection; the journal then begins many segments.
     """
     ran: list[Ran] = []
 
@@ -78,7 +79,7 @@ def run(seed: int, requests: int, kills: int = 0) -> Ran:
             ran.append(found)
             nursery.cancel_scope.cancel()
 
-    with one_order(seed):
+    with one_order(seed), snapshots_every(40_000 if kills else 3 << 20):
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     return ran[0]
 
@@ -98,7 +99,8 @@ async def kill(tree: SimTree, times: int, within_s: float) -> None:
     moments = sorted(draw.uniform(0.2, within_s) for _ in range(times))
     for moment in moments:
         await trio.sleep_until(moment)
-        draw.choice([tree.kill, tree.kill, tree.world.kill_engine, tree.world.kill_client])()
+        world = tree.world
+        draw.choice([tree.kill, tree.cut_power, world.kill_engine, world.kill_client])()
 
 
 def check(ran: Ran, *, is_whole: bool) -> None:

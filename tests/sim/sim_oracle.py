@@ -148,7 +148,7 @@ def check_clients(world: SimWorld, traders: list[Trader], journal: list[Row]) ->
             told = [word.brokerd_msg["tid"] for word in said if word.resp == "fill"]
             assert told == fills[oid][-len(told) :] if told else not (is_ours and fills[oid])
             check_story(said)
-        check_answers(trader, words)
+        check_answers(trader)
 
 
 def check_story(said: list[Status]) -> None:
@@ -163,10 +163,14 @@ def check_story(said: list[Status]) -> None:
         ended = ended or word.is_terminal
 
 
-def check_answers(trader: Trader, words: dict[str, list[Status]]) -> None:
-    """Each request was answered: the order moved, or the request was refused by name."""
+def check_answers(trader: Trader) -> None:
+    """Each request was answered: the order moved or ended, or the request was refused by name."""
+    heard: dict[str, list[tuple[int, Status]]] = defaultdict(list)
+    for time_ns, word in zip(trader.heard_ns, trader.heard, strict=True):
+        if isinstance(word, Status):
+            heard[word.oid].append((time_ns, word))
     for at_ns, what, oid in trader.asked:
-        after = [word for word in words.get(oid, []) if word.time_ns >= at_ns]
+        after = [word for time_ns, word in heard.get(oid, []) if time_ns >= at_ns]
         assert after, f"{what} of {oid} was never answered"
         if what == "cancel":
             assert any(w.cancel_called or w.is_terminal or w.refused == "cancel" for w in after)

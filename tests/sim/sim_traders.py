@@ -25,6 +25,7 @@ class Trader:
         self.name = name
         self.asked: list[Asked] = []
         self.heard: list[Status | BrokerdPosition] = []
+        self.heard_ns: list[int] = []  # when each was heard
         self.refused = 0  # by the client itself
         self.client: OrderClient | None = None
         self._tree = tree
@@ -40,6 +41,7 @@ class Trader:
             self._is_open.set()
             async for news in trades:
                 self.heard.append(news)
+                self.heard_ns.append(self._world.now_ns())
 
     async def ask(self, count: int) -> None:
         """Ask `count` times."""

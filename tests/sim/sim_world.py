@@ -20,13 +20,15 @@ from sim.sim_market import SimMarket, SimView, market
 
 from piker import clock
 from piker.accounting._writer import LedgerWriter
+from piker.clearing import _keeper
 from piker.clearing._client import open_client
 from piker.clearing._fill_models import paper_terms
 from piker.clearing._paper_core import PaperEngine
 from piker.clearing._router import Router
 from piker.clearing._session import Hello
-from piker.errors import SymbolNotFound
+from piker.errors import ConnectionLost, SymbolNotFound
 from piker.settings import Clearing, Paper
+from piker.storage.journal import Journal
 from piker.storage.memory_disk import MemoryDisk
 
 T = TypeVar("T")
@@ -48,6 +50,21 @@ def one_order(seed: int) -> Iterator[None]:
         yield
     finally:
         loop._ALLOW_DETERMINISTIC_SCHEDULING, loop._r, clock._rng = was
+
+
+@contextmanager
+def snapshots_every(size: int) -> Iterator[None]:
+    """Have journals begin a new segment every `size` bytes, and keep the old ones to be read."""
+
+    async def keep(journal: Journal, through_sequence: int) -> int:
+        return 0
+
+    was = _keeper.ROTATE_BYTES, Journal.release
+    _keeper.ROTATE_BYTES, Journal.release = size, keep  # type: ignore[method-assign,misc]
+    try:
+        yield
+    finally:
+        _keeper.ROTATE_BYTES, Journal.release = was  # type: ignore[method-assign,misc]
 
 
 class SimChannel:
@@ -215,9 +232,13 @@ class SimWorld:
             channel.kill()
         self._channels.clear()
 
-    def switch_disks(self) -> None:
-        """Leave the disks to the dead, and go on with what a kill left on them."""
-        self.journal, self.files = self.journal.after_kill(), self.files.after_kill()
+    def switch_disks(self, *, is_power_lost: bool = False) -> None:
+        """Leave the disks to the dead, and go on with what a kill or a power loss left on them."""
+        old = self.journal, self.files
+        if is_power_lost:
+            self.journal, self.files = (disk.after_power_loss(self.draw) for disk in old)
+        else:
+            self.journal, self.files = (disk.after_kill() for disk in old)
 
 
 class SimTree:
@@ -229,6 +250,7 @@ class SimTree:
         self.router: Router | None = None
         self.lives = 0
         self._scope = trio.CancelScope()
+        self._attaching: list[trio.CancelScope] = []
         self._is_up = trio.Event()
 
     async def run(self) -> None:
@@ -243,13 +265,19 @@ class SimTree:
                     await trio.sleep_forever()
             await trio.sleep(self.world.delay_s() * 20)
 
-    def kill(self) -> None:
+    def cut_power(self) -> None:
+        """The whole machine goes down: what was not synced may be lost."""
+        self.kill(is_power_lost=True)
+
+    def kill(self, *, is_power_lost: bool = False) -> None:
         """SIGKILL: nothing after this moment is written or heard."""
         if self._is_up.is_set():
             self._is_up = trio.Event()
-        self.world.switch_disks()
+        self.world.switch_disks(is_power_lost=is_power_lost)
         self.world.kill_channels()
         self._scope.cancel()
+        for scope in self._attaching:
+            scope.cancel()
 
     @asynccontextmanager
     async def connect(self, hello: Hello) -> AsyncIterator[tuple[dict[str, Any], SimChannel]]:
@@ -258,7 +286,15 @@ class SimTree:
         router = self.router
         assert router is not None
         await trio.sleep(self.world.delay_s())
-        session = await router.attach(hello)
+        session = None
+        with trio.CancelScope() as scope:
+            self._attaching.append(scope)
+            try:
+                session = await router.attach(hello)
+            finally:
+                self._attaching.remove(scope)
+        if session is None:
+            raise ConnectionLost("emsd was killed")
         ours, theirs = self.world.pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(router.serve, session, theirs)
