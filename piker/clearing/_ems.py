@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-PAGE_ITEMS = 200  # of an answer about everything: below what a message may hold
+PAGE_ITEMS = 128  # of an answer about everything: below what a message may hold
 HANG_S = 10.0  # the order path is given longer than other daemons before it is killed
 READY_S = 60.0  # to read a long journal on a slow disk
 GRACE_S = 4.0  # to end its children and leave whole files behind
@@ -313,10 +313,7 @@ def _account_row(keeper: AccountKeeper) -> dict[str, Any]:
         "unwatched": [watch["from_ns"], watch["to_ns"]] if watch else None,
         "unwatched_held": watch["held"] if watch else 0,
         "ledger": keeper.ledger.cause,
-        "balances": {
-            asset: str(amount)
-            for asset, amount in keeper.book.balances(keeper.start_balance).items()
-        }
+        "balances": {asset: str(amount) for asset, amount in keeper.balances().items()}
         if keeper.account == "paper"
         else {},
     }

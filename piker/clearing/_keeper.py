@@ -79,6 +79,7 @@ class AccountKeeper:
         self.darks = DarkBook(broker, limits.dark_pad_ticks)
         self.gate = RiskGate(limits)
         self.ledger = LedgerDesk(world, broker, account, self.name)
+        self.quotes: set[str] = set()  # that clients of this life trade in
         self.told: dict[str, Status] = {}  # the newest durable word of every order
         self.told_fills: dict[str, int] = {}
         self._told_positions: dict[str, BrokerdPosition] = {}
@@ -165,6 +166,18 @@ class AccountKeeper:
     def markets(self) -> set[str]:
         """The markets in which anything is held."""
         return set(self.book.active_markets())
+
+    def learn_quote(self, asset: str) -> bool:
+        """Note a quote asset that is traded here; True when the paper engine must be told."""
+        is_new = asset not in self.quotes
+        self.quotes.add(asset)
+        return is_new and self.book.start_balance is not None
+
+    def balances(self) -> dict[str, Decimal]:
+        """Return a paper account's balances, those of assets that were never moved too."""
+        first = self.book.start_balance
+        unmoved = dict.fromkeys(sorted(self.quotes), self.start_balance if first is None else first)
+        return {**unmoved, **self.book.balances(self.start_balance)}
 
     # ---- what comes in: clients ----------------------------------------------------------
 
@@ -474,8 +487,13 @@ class AccountKeeper:
         for dialog in self.book.dialogs:
             now = status_of(dialog, dialog.told_ns)
             told = self.told.get(dialog.oid)
+            for fill in dialog.fills[self.told_fills.get(dialog.oid, 0) :]:
+                self._tell(replace(now, resp="fill", brokerd_msg=fill.to_dict()))
             if told is None or (told.state, told.revision) != (now.state, now.revision):
                 self._tell(now)
+        for position in self.book.held_positions():
+            if self._told_positions.get(position.symbol) != position:
+                self._hold(position)
         self._desk.mended(self)
         self._desk.changed(self)
 

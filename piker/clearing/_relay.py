@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -35,6 +36,7 @@ from piker.clearing._messages import (
     PaperAccount,
     PaperOrder,
     PaperReady,
+    Status,
     parse_broker,
 )
 from piker.clearing._world import Channel, World
@@ -50,10 +52,15 @@ PAPER_PATIENCE_NS = 20_000_000_000
 WAITING = ("pending", "triggered", "amend_in_flight", "cancel_in_flight", "unknown")
 
 
+OpenAccount = Callable[[str, str], Awaitable[AccountKeeper]]
+
+
 class TradesRelay:
     """The trade dialog with one broker in one mode; made by the router, which runs it."""
 
-    def __init__(self, world: World, broker: str, mode: Mode, fqme: str) -> None:
+    def __init__(
+        self, world: World, broker: str, mode: Mode, fqme: str, open_account: OpenAccount
+    ) -> None:
         self.broker = broker
         self.mode: Mode = mode
         self.accounts: tuple[str, ...] = ()
@@ -63,6 +70,7 @@ class TradesRelay:
         self.reopened = 0
         self._world = world
         self._fqme = fqme
+        self._open_account = open_account
         self._requests: deque[BrokerdOrder | BrokerdCancel] = deque()
         self._work = trio.Event()
         self._opened = trio.Event()
@@ -174,7 +182,11 @@ class TradesRelay:
                 channel,
             ):
                 self._take_first(first)
+                for name in self.accounts:
+                    self.keepers[name] = await self._open_account(self.broker, name)
                 await self._retell(channel)
+                for position in self.positions:
+                    self.keepers[position.account].hear(position)
                 self.cause, self._error = "", None
                 self._opened.set()
                 self._settled.set()
@@ -218,7 +230,10 @@ class TradesRelay:
         """Return the account that a message is about."""
         if len(self.keepers) == 1:
             return next(iter(self.keepers.values()))
-        if keeper := self.keepers.get(getattr(message, "account", "") or ""):
+        account = getattr(message, "account", "")
+        if isinstance(message, Status) and message.req is not None:
+            account = account or message.req.account
+        if keeper := self.keepers.get(account or ""):
             return keeper
         oid = getattr(message, "oid", None) or ""
         for keeper in self.keepers.values():
@@ -279,7 +294,7 @@ class TradesRelay:
         book = keeper.book
         return PaperAccount(
             account="paper",
-            balances=book.balances(keeper.start_balance),
+            balances=keeper.balances(),
             positions={each.fqme: each.size for each in book.positions.values() if each.size},
         )
 

@@ -204,7 +204,10 @@ class Router:
         else:
             accounts = ("paper",)
         keepers = [await self._open_keeper(broker, account) for account in accounts]
-        self._start_relay(broker, hello.mode, watch.mkt.fqme)
+        relay = self._start_relay(broker, hello.mode, watch.mkt.fqme)
+        for keeper in keepers:
+            if keeper.learn_quote(str(watch.mkt.src)):
+                relay.restart("a quote asset came to an account with a balance of its own")
         for older in [s for s in self.sessions if hello.client and s.hello.client == hello.client]:
             older.close("this client has attached again")
             self._leave(older)
@@ -383,7 +386,8 @@ class Router:
         """Return the dialog with a broker, which is opened when it is not."""
         relay = self.relays.get((broker, mode))
         if relay is None:
-            relay = self.relays[broker, mode] = TradesRelay(self.world, broker, mode, fqme)
+            relay = TradesRelay(self.world, broker, mode, fqme, self._open_keeper)
+            self.relays[broker, mode] = relay
             for (name, account), keeper in self.keepers.items():
                 if name == broker and keeper.book.mode == mode:
                     relay.keepers[account] = keeper
@@ -418,7 +422,8 @@ class Router:
             try:
                 await watch.wait_open()
             except PikerError:
-                self._forget_watch(watch)
+                if not any(name in keeper.markets for keeper in self.keepers.values()):
+                    self._forget_watch(watch)
                 raise
             known = self.watches.setdefault(watch.mkt.fqme, watch)
             if known is not watch:  # asked for by another name before
