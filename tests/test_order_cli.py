@@ -34,6 +34,7 @@ class Desk:
         self.env.pop("PIKER_REGISTRY", None)
         self.venue = venue
         self.lasts: dict[str, float] = {}
+        self.has_placed = False
         self.pikerd = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -57,6 +58,7 @@ class Desk:
 
     def popen(self, *command: str) -> subprocess.Popen[str]:
         """Start a command."""
+        self.has_placed |= command[0] in ("order", "alerts")
         return subprocess.Popen(
             [sys.executable, "-c", MAIN.format("piker"), *command],
             env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -95,7 +97,9 @@ class Desk:
 
     def cancel_all(self) -> None:
         """Leave no order behind."""
-        self.run("cancel", "--all", "--json")
+        if self.has_placed:
+            self.run("cancel", "--all", "--json")
+        self.has_placed = False
 
     def close(self) -> None:
         """End the run."""
