@@ -156,16 +156,22 @@ def minimise(records: Iterable[Transaction]) -> list[Transaction]:
     kept: list[Transaction] = []
     size = ZERO
     for record in records:
-        if record.etype != "clear":
-            continue
-        before, size = size, CONTEXT.add(size, record.size)
-        if not size:
-            kept = []
-        elif before and (before > 0) != (size > 0):
-            kept = [msgspec.structs.replace(record, size=size)]
-        else:
-            kept.append(record)
+        size = keep_open(kept, size, record)
     return kept
+
+
+def keep_open(kept: list[Transaction], size: Decimal, record: Transaction) -> Decimal:
+    """Bring what `minimise` kept of a position of `size` up to `record`; return the size after it."""
+    if record.etype != "clear":
+        return size
+    after = CONTEXT.add(size, record.size)
+    if not after:
+        kept.clear()
+    elif size and (size > 0) != (after > 0):
+        kept[:] = [msgspec.structs.replace(record, size=after)]
+    else:
+        kept.append(record)
+    return after
 
 
 def _extend(start: Position, records: Iterable[Transaction]) -> Position:

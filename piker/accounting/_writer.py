@@ -27,7 +27,7 @@ import msgspec
 from piker import clock
 from piker.accounting import _account_text, _audit, _tables, _tables_read
 from piker.accounting._audit import FillKey, Outcome, fill_key, says
-from piker.accounting._ledger import Transaction, find_faults, time_order
+from piker.accounting._ledger import ZERO, Transaction, find_faults, time_order
 from piker.accounting._places import (
     LedgerLocked,
     Lock,
@@ -38,7 +38,7 @@ from piker.accounting._places import (
     read_or_empty,
     replace_file,
 )
-from piker.accounting._position import Position, PositionKey, fold, minimise
+from piker.accounting._position import Position, PositionKey, fold, keep_open
 from piker.accounting._tables import Normaliser, Tables, Unexplained
 from piker.errors import ConfigError
 from piker.log import get_logger
@@ -296,8 +296,11 @@ class LedgerWriter:
         for market, group in groups.items():
             key = (self.broker, self.account, market)
             known = self._positions.get(key)
+            size = known.size if known else ZERO
+            kept = self._open.setdefault(market, [])
+            for record in group:
+                size = keep_open(kept, size, record)
             self._positions[key] = known.extend(group) if known else fold(group)[key]
-            self._open[market] = minimise([*self._open.get(market, []), *group])
 
     def _is_plain(self, ordered: Sequence[Transaction]) -> bool:
         """Whether records can stand behind the end of the file, each a fill of its own."""
