@@ -128,7 +128,10 @@ class Lines:
             line.in_force, line.revision = status.req, status.revision
         if _is_over(status):
             del self._lines[status.oid]
-        return self.row(line, refused=_refused(status), reason=status.reason), fill
+        row = self.row(line, refused=_refused(status), reason=status.reason)
+        if status.refused:  # said once; the order is what it was
+            line.status = msgspec.structs.replace(status, refused="", reason="")
+        return row, fill
 
     def _take_first(self, status: Status) -> tuple[OrderState | None, Fill | None]:
         """Take the status of an order that is not known: another client's, or one that ended."""
@@ -160,10 +163,11 @@ class Lines:
         for status in dialogs:
             if status.req is None or _is_over(status):
                 continue
-            line = Line(status, status.req, status.revision, status.time_ns, _state_of(status))
+            line = _line_of(status, status.req)
             if before := known.get(status.oid):
                 line.entered_ns = before.entered_ns
-                if line.state in _UNDER_WAY and status.revision > before.revision:
+                is_told = "in_force" in status.brokerd_msg or line.state not in _UNDER_WAY
+                if not is_told and status.revision > before.revision:
                     line.in_force, line.revision = before.in_force, before.revision
             for fill in fills.get(status.oid, ()):
                 add_fill(line, fill)
@@ -218,6 +222,19 @@ class Lines:
             t=status.time_ns / clock.NS,
             entered=line.entered_ns / clock.NS,
         )
+
+
+def _line_of(status: Status, req: Order) -> Line:
+    """Return the line of an order that goes on, as a handshake tells it: both of its versions."""
+    said = status.brokerd_msg
+    entered_ns = int(said.get("entered_ns") or status.time_ns)
+    line = Line(status, req, status.revision, entered_ns, _state_of(status))
+    in_force = said.get("in_force")
+    if in_force and line.state in _UNDER_WAY:
+        amounts = {name: Decimal(in_force[name]) for name in ("price", "size")}
+        if amounts != {"price": req.price, "size": req.size}:
+            line.in_force, line.revision = msgspec.structs.replace(req, **amounts), 0
+    return line
 
 
 def add_fill(line: Line, fill: BrokerdFill) -> bool:

@@ -59,6 +59,8 @@ def test_a_refused_amend_leaves_the_line_where_it_was_and_says_why(lines):
     row, _ = lines.take(status(made, refused="amend", reason="size: was 9, limit 5"))
     assert (row.size, row.asked_size, row.state, row.gone) == ("2", "", "open", False)
     assert (row.refused, row.reason) == ("amend", "size: was 9, limit 5")
+    (later,) = lines.rows()
+    assert (later.refused, later.reason) == ("", "")
 
 
 def test_a_refused_entry_takes_its_line_away_with_the_reason(lines):
@@ -116,6 +118,15 @@ def test_a_new_snapshot_drops_what_has_ended_and_keeps_what_was_just_sent(lines)
         (kept.oid, "open", "1"),
         (sent.oid, "sent", "0"),
     ]
+
+
+def test_a_late_client_sees_both_versions_of_an_order_that_is_being_amended(lines):
+    made = order(price="101.00")
+    said = {"in_force": {"price": "100.00", "size": "2"}, "entered_ns": 5 * 10**8, "fires": ""}
+    status_now = status(made, "pending", state="amend_in_flight", revision=2, brokerd_msg=said)
+    (row,) = lines.reset([status_now], {})
+    assert (row.price, row.asked_price, row.asked_size) == ("100.00", "101.00", "")
+    assert row.entered == 0.5
 
 
 def test_an_order_that_never_left_is_dropped_only_without_a_word(lines):
