@@ -161,7 +161,7 @@ def minimise(records: Iterable[Transaction]) -> list[Transaction]:
 
 
 def keep_open(kept: list[Transaction], size: Decimal, record: Transaction) -> Decimal:
-    """Bring what `minimise` kept of a position of `size` up to `record`; return the size after it."""
+    """Bring what `minimise` kept of a position of `size` up to `record`; return its new size."""
     if record.etype != "clear":
         return size
     after = CONTEXT.add(size, record.size)
