@@ -37,6 +37,7 @@ def browser() -> Iterator[Any]:
 def address(run: Run) -> Iterator[str]:
     with run.chart("--debug-page", FQME) as url:
         yield url
+        run.piker("cancel", "--all", "--json")  # held orders would keep the private tree alive
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,17 @@ export class Amend {
     this.set(snap(price, chart.market.tick));
   }
 
+  /** What was nudged and not sent is undone when the line loses the focus. */
+  undoKeyed() {
+    if (this.isHeld && this.state.isKeyed) this.undo();
+  }
+
   undo() {
     const { state } = this;
     this.state = null;
-    if (state) this.orders.changed(state.chart.market);
+    if (!state) return;
+    this.orders.changed(state.chart.market);
+    state.chart.thaw();
   }
 
   /** Sends what was moved; nothing when it stands where it stood. */
@@ -81,6 +88,7 @@ export class Amend {
       return;
     }
     Object.assign(state, { isSent: true, id, fields });
+    state.chart.thaw();
     this.orders.say('change sent');
     this.orders.changed(state.chart.market);
   }

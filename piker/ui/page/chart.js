@@ -80,6 +80,7 @@ export class Chart {
 
   setMarket(market) {
     if (this.market === market) return;
+    this.page.orders.letGo(this);
     this.release(this.market);
     this.market = market;
     market.listeners.add(this.listen);
@@ -281,6 +282,7 @@ export class Chart {
 
   /** The chart left the grid: nothing is streamed for it any more. */
   discard() {
+    this.page.orders.letGo(this);
     this.release(this.market);
     for (const overlay of this.overlays) this.release(overlay);
   }

@@ -61,7 +61,7 @@ export class Gestures {
       if (event.button === 0) orders.staging.click(chart, x, y);
       return;
     }
-    const line = event.button === 0 ? chart.lines.specOf(event.target) : null;
+    const line = event.button === 0 ? this.lineOf(event) : null;
     chart.intents.halt();
     chart.el.focus({ preventScroll: true });
     chart.el.setPointerCapture(event.pointerId);
@@ -84,6 +84,15 @@ export class Gestures {
       handle: event.target.dataset.handle || '' };
     if (line) chart.lines.focus(line.key);
     if (kind === 'plot') chart.el.classList.add('panning');
+  }
+
+  /** The line under a press. A finger takes one that it tapped before: a swipe must not move an order. */
+  lineOf(event) {
+    const { lines } = this.chart;
+    const spec = lines.specOf(event.target);
+    if (event.pointerType !== 'touch' || !spec || lines.specOf(document.activeElement)?.key === spec.key) return spec;
+    this.tapped = spec.key;
+    return null;
   }
 
   pinchFrom() {
@@ -203,6 +212,8 @@ export class Gestures {
     this.drag = null;
     if (!drag) return;
     if (drag.kind === 'measure') this.measure.finish();
+    if (this.tapped && drag.isTouch && Math.hypot(drag.x - drag.x0, drag.y - drag.y0) < SLOP_PX) chart.lines.focus(this.tapped);
+    this.tapped = '';
     if (drag.isMoving) chart.page.orders.amend[event.type === 'pointerup' ? 'finish' : 'undo']();
     if (drag.kind === 'plot' && drag.isTouch && drag.samples.length > 1) {
       const [a, b] = [drag.samples[0], drag.samples[drag.samples.length - 1]];

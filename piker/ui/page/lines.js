@@ -127,6 +127,7 @@ export class Lines {
     this.root = el('div', 'lines');
     [this.above, this.below] = [el('div', 'off-lines above'), el('div', 'off-lines below')];
     chart.el.append(this.root, this.above, this.below);
+    this.root.addEventListener('focusout', () => chart.page.orders.amend.undoKeyed());
   }
 
   /** The spec of the line that an element belongs to; null for none. */

@@ -114,6 +114,7 @@ export class OrderNews {
 
   /** Orders that were working before the connection was lost and are not any more. */
   ordersTold(market, { lost }) {
+    if (this.orders.amend.state?.isSent) this.orders.amend.state = null;
     for (const row of lost) {
       this.orders.refuse(`${this.words(market, row)} is not working any more: it ended, or was never taken, while the connection was lost. Fills tell.`);
     }

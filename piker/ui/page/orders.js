@@ -125,7 +125,18 @@ export class Orders {
   /** All order keys are dropped: a lost key-up must never leave order mode on. */
   drop() {
     this.held.clear();
+    this.amend.undoKeyed();
     if (!this.stage?.isPinned) this.staging.leave();
+  }
+
+  /** The chart shows something else now: nothing staged or moved on it goes on. */
+  letGo(chart) {
+    if (this.page.pointed === chart) this.page.pointed = null;
+    if (this.stage?.chart === chart) {
+      if (this.stage.isPinned) this.ceremony.drop();
+      this.staging.leave();
+    }
+    if (this.amend.state?.chart === chart) this.amend.undo();
   }
 
   // ---- orders

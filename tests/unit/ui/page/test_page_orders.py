@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 from order_stage import ALLOC, CHAN, FQME, Desk, fill_of, position_of
-from stage import NOW, status
+from stage import NOW, picture_of, status
 
 from piker.ui import messages
 from piker.ui import order_messages as om
@@ -380,6 +380,59 @@ def test_a_focused_line_is_moved_by_ticks_and_enter(desk):
     keyboard.press("Enter")
     desk.stage.facts()
     assert [asked.price for asked in desk.of(om.AmendAsked)] == [f"{price + 1.1:.1f}"]
+
+
+def test_a_nudge_is_undone_when_the_line_loses_the_focus(desk):
+    desk.working(desk.price(-20))
+    desk.stage.js("() => document.querySelector('.order-line').focus()")
+    desk.stage.page.keyboard.press("ArrowUp")
+    desk.stage.until("piker.debug.facts().lines.length === 2")
+    desk.stage.page.mouse.click(300, 120)
+    desk.stage.until("piker.debug.facts().lines.length === 1")
+    desk.stage.page.keyboard.press("Enter")
+    desk.stage.facts()
+    assert not desk.of(om.AmendAsked)
+
+
+def test_another_market_ends_staging(make_stage):
+    other = "ethusdt.spot.binance"
+    markets = {FQME: picture_of(), other: picture_of(other)}
+    desk = Desk(make_stage(markets=markets))
+    desk.open()
+    desk.stage.page.keyboard.press("/")
+    desk.stage.page.keyboard.type("eth")
+    desk.stage.page.wait_for_timeout(200)
+    desk.stage.page.keyboard.press("Enter")
+    desk.stage.until(f"piker.debug.facts().market === '{other}'")
+    desk.stage.page.keyboard.press("[")
+    desk.stage.until(f"piker.debug.facts().market === '{FQME}'")
+    staged(desk)
+    desk.stage.page.keyboard.press("]")
+    desk.stage.until(f"piker.debug.facts().market === '{other}'")
+    assert desk.stage.facts()["mode"] == "view"
+    click(desk)
+    assert not desk.of(om.OrderAsked)
+
+
+def test_a_finger_moves_only_a_line_that_it_tapped_before(make_stage):
+    desk = Desk(make_stage(width=390, height=844, has_touch=True, is_mobile=True))
+    desk.open()
+    oid = desk.working(desk.price(-20))
+    y = desk.y_of(desk.price(-20))
+    touch = desk.stage.page.context.new_cdp_session(desk.stage.page)
+
+    def swipe(*points):
+        for kind, at in zip(("touchStart", *["touchMove"] * 9), points, strict=False):
+            where = [{"x": 100, "y": at}]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": where})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        desk.stage.facts()
+
+    swipe(y, y + 10, y + 40)
+    assert not desk.of(om.AmendAsked)
+    swipe(y)
+    swipe(y, y + 10, y + 40)
+    assert [asked.oid for asked in desk.of(om.AmendAsked)] == [oid]
 
 
 def test_a_double_click_on_a_line_edits_its_size(desk):
