@@ -3,6 +3,8 @@ Records on their way to the disk, in order, and what is to be done once each is 
 
 `put` never waits: it hands a record to the journal and remembers what follows from it; `run` does
 that in the same order, as soon as the record is durable, or gives it up when it was not written.
+A record that nothing follows from goes with the next one, or by itself a moment later, so that it
+never makes that next one wait for a disk of its own.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from piker.clearing._dialogs import Outputs
 from piker.storage.journal import Journal, JournalError, JournalFull, Pending
 
 COMMITS_MAX = 1024  # then those wait who bring more
+LAZY_S = 0.02
 
 
 class Commit:
-    """A record, what follows from it, and what is to be done after that."""
+    """A record (None: some that nothing follows from), what follows, and what comes after that."""
 
     __slots__ = ("after", "error", "outputs", "pending", "record")
 
     def __init__(
-        self, record: rec.Input, outputs: Outputs, after: Callable[[], None] | None
+        self, record: rec.Input | None, outputs: Outputs, after: Callable[[], None] | None
     ) -> None:
         self.record = record
         self.outputs = outputs
@@ -48,6 +51,8 @@ class CommitLine:
         self._journal: Journal | None = None
         self._commits: deque[Commit] = deque()
         self._left: list[tuple[str, int]] = []
+        self._lazy: list[bytes] = []
+        self._lazy_work = trio.Event()
         self._work = trio.Event()
         self._room = trio.Event()
 
@@ -71,7 +76,7 @@ class CommitLine:
 
     async def wait_room(self) -> None:
         """Wait until another record may come."""
-        while len(self._commits) >= COMMITS_MAX:
+        while len(self._commits) + len(self._lazy) >= COMMITS_MAX:
             self._room = trio.Event()
             await self._room.wait()
 
@@ -95,16 +100,44 @@ class CommitLine:
         commit = Commit(record, outputs, after)
         if is_news:
             payload = rec.encode(record)
-            try:
-                commit.pending = self.journal.append_nowait(payload)
-                self._left = []
-                self.bytes += len(payload)
-            except JournalError as error:
-                commit.error = error
-            except ValueError as error:  # a broker's word of a quarter of a megabyte
-                commit.error = JournalFull(str(error))
+            self._left = []
+            self.bytes += len(payload)
+            if not outputs and after is None:
+                self._lazy.append(payload)
+                self._lazy_work.set()
+                return
+            self._append(commit, payload)
         self._commits.append(commit)
         self._work.set()
+
+    def _append(self, commit: Commit, payload: bytes) -> None:
+        """Hand a record to the journal, behind those that waited for it."""
+        lazy, self._lazy = self._lazy, []
+        try:
+            for waiting in lazy:
+                commit.pending = self.journal.append_nowait(waiting)
+            if payload:
+                commit.pending = self.journal.append_nowait(payload)
+        except JournalError as error:
+            commit.error = error
+        except ValueError as error:  # a broker's word of a quarter of a megabyte
+            commit.error = JournalFull(str(error))
+
+    def flush(self) -> None:
+        """Hand over what has waited for a record to go with."""
+        if self._lazy:
+            commit = Commit(None, (), None)
+            self._append(commit, b"")
+            self._commits.append(commit)
+            self._work.set()
+
+    async def flush_in_time(self) -> None:
+        """Let no record wait long for the next one; for ever."""
+        while True:
+            await self._lazy_work.wait()
+            self._lazy_work = trio.Event()
+            await trio.sleep(LAZY_S)
+            self.flush()
 
     async def rotate(self, snapshot: list[bytes]) -> int:
         """
@@ -113,7 +146,7 @@ class CommitLine:
         Raises:
           JournalError: it was not written.
         """
-        self.bytes, self._left = 0, []
+        self.bytes, self._left, self._lazy = 0, [], []
         return await self.journal.rotate(snapshot)
 
     async def run(self) -> None:

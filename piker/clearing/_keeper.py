@@ -123,6 +123,7 @@ class AccountKeeper:
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.line.run)
+                nursery.start_soon(self.line.flush_in_time)
                 nursery.start_soon(self._rotate_when_due)
                 nursery.start_soon(self.watch.keep, self.book.held)
                 nursery.start_soon(self.ledger.run, self.book.mark_synced)
@@ -130,6 +131,7 @@ class AccountKeeper:
                 try:
                     await trio.sleep_forever()
                 finally:
+                    self.line.flush()
                     await self.watch.write()
 
     def _take_over(self, journal: Journal) -> None:
