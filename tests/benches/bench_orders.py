@@ -91,7 +91,7 @@ class Words:
         waiting = set(oids)
         async for told in self._trades:
             if isinstance(told, Status) and told.oid in waiting:
-                assert not told.reason, told
+                assert told.resp in (resp, "open", "pending"), told
                 if told.resp == resp:
                     waiting.discard(told.oid)
             if not waiting:
