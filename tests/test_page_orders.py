@@ -171,4 +171,5 @@ async def test_the_legs_of_a_bracket_are_lines_of_their_own(tmp_path: Path) -> N
         await tab.until("ordst", oid=stop["oid"], trigger_price=moved)
         await tab.ask("flatten", account="paper")
         await tab.until("pos", size="0")
+        await tab.until("ordst", order_type="market", gone=True)
         assert chart.lines() == []
