@@ -89,6 +89,8 @@ async def test_audit_asks_the_venue_through_an_actor_of_its_own(tmp_path: Path) 
         assert "agree" in await ledger(state, "binance.main", "audit")
         assert not [name for name in await names() if name.startswith(("brokerd", "adhoc"))]
         await buy("live")
+        [shown] = json.loads(await ledger(state, "binance.main", "--json"))
+        assert (shown["account"], shown["size"]) == ("binance.main", "0.001")
         [row] = json.loads(await ledger(state, "binance.main", "audit", "--json", code=1))
         assert row["where"] == "venue"
         assert row["text"] == f"{FQME}: the venue holds 0, the ledger 0.001"

@@ -157,9 +157,11 @@ def print_summary(every: Sequence[Books]) -> None:
             typer.echo(head + found + (typer.style(figures, fg=colour) if figures else ""))
 
 
-def print_warnings(every: Sequence[Books]) -> None:
+def print_warnings(every: Sequence[Books], at_venue: Mapping[Account, Sequence[str]]) -> None:
     """Say on stderr what is not as it should be."""
     for books in every:
+        for text in at_venue.get(books.account, ()):
+            _warn(f"{books.account.name}: {text}")
         for text in books.warnings:
             _warn(f"{books.account.name}: {text}")
         count = len(books.holdings.unexplained)

@@ -17,7 +17,7 @@ import trio
 import typer
 
 from piker import clock
-from piker.accounting._books import Books, choose, read_books
+from piker.accounting._books import Account, Books, choose, read_books
 from piker.accounting._lots import Method
 from piker.accounting._report import (
     Form,
@@ -119,8 +119,8 @@ def ledger(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_beancount: Annotated[bool, typer.Option("--beancount", help="Beancount's text.")] = False,
-    no_prices: Annotated[
-        bool, typer.Option("--no-prices", help="Do not ask what positions are worth now.")
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask neither venue nor feed: files only.")
     ] = False,
 ) -> None:
     """
@@ -155,26 +155,29 @@ def ledger(
         case "audit":
             do_audit(broker, label, wanted, level)
         case _:
-            do_show(broker, label, wanted, level, wanted.view == "positions" and not no_prices)
+            do_show(broker, label, wanted, level, wanted.view == "positions" and not offline)
 
 
 # ---- what each verb does
 
 
-def do_show(broker: str, label: str, wanted: Wanted, level: str | None, has_prices: bool) -> None:
-    """Print a view of the accounts."""
+def do_show(broker: str, label: str, wanted: Wanted, level: str | None, asks: bool) -> None:
+    """Print a view of the accounts; `asks` what positions are worth, and what a venue holds."""
 
-    async def body() -> tuple[list[Books], dict[str, Decimal]]:
+    async def body() -> tuple[list[Books], dict[str, Decimal], dict[Account, list[str]]]:
         every = [read_books(account) for account in choose(broker, label)]
-        return every, await prices_of(every) if has_prices else {}
+        if not asks:
+            return every, {}, {}
+        return every, await prices_of(every), await compare_with_venue(every, level)
 
-    every, prices = run_beside(body, level)
+    needs_run = asks and any(can_trade(account) for account in choose(broker, label))
+    every, prices, at_venue = run_beside(body, level, needs_run=needs_run)
     if wanted.form == "table" and wanted.view == "positions":
         print_summary(every)
     print_report(every, wanted, prices)
     if wanted.form == "table" and wanted.view == "positions":
         print_totals(every, wanted, prices)
-    print_warnings(every)
+    print_warnings(every, at_venue)
 
 
 def print_totals(every: Sequence[Books], wanted: Wanted, prices: dict[str, Decimal]) -> None:
