@@ -3,16 +3,17 @@ From a client's `send` to the paper engine's word, through the journal, while th
 
 The tree is a real one on a backend that ticks 10,000 times a second. Beside it stands the bare
 `fdatasync` of the file system that the journal lies on (PIKER_BENCH_DIR, else the system's folder
-for temporary files): what no order can be faster than.
+for temporary files), taken between the orders: what no order can be faster than.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import trio
-from bench_journal import raw_waits_s
+from bench_journal import RECORD
 from record import Result, compare
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +40,7 @@ TOGETHER, ROUNDS = 500, 3
 PRICE, SIZE = Decimal(59_000), Decimal("0.001")
 ADDED_P50_S, ADDED_P99_S = 0.0015, 0.006
 ORDERS_PER_S = 1000
+RAW_BYTES = 300_000
 CONF = """
 [clearing]
 orders_per_s = 0
@@ -53,9 +55,8 @@ def measure() -> Iterator[Result]:
     """Yield one client's wait at the median and p99, and how many orders a second are durable."""
     folder = os.environ.get("PIKER_BENCH_DIR")
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
-        raw = raw_waits_s(Path(place) / "raw")
-        with quiet():
-            waits, per_s = trio.run(submit_on_a_tree, Path(place))
+        with quiet(), raw_file(Path(place) / "raw") as sync_s:
+            waits, raw, per_s = trio.run(submit_on_a_tree, Path(place), sync_s)
     for name, share, added_s in (("p50", 0.5, ADDED_P50_S), ("p99", 0.99, ADDED_P99_S)):
         ours, floor = (float(np.quantile(times, share)) for times in (waits, raw))
         yield compare(
@@ -68,16 +69,18 @@ def measure() -> Iterator[Result]:
     )  # fmt: skip
 
 
-async def submit_on_a_tree(folder: Path) -> tuple[list[float], float]:
-    """Return the waits of orders sent one by one, and the orders a second of many at once."""
+async def submit_on_a_tree(
+    folder: Path, sync_s: Callable[[], float]
+) -> tuple[list[float], list[float], float]:
+    """Return the waits of orders sent one by one and of syncs, and the orders a second at once."""
     async with (
         open_test_pikerd(conf=TEST_CONF + CONF, conf_dir=folder, backends=BACKENDS, seconds=240),
         open_ems(FQME) as (client, trades, _, _, _),
     ):
         words = Words(trades)
-        await one_by_one(client, words, SAMPLES // 4)  # warms up
-        waits = await one_by_one(client, words, SAMPLES)
-        return waits, max([await together(client, words) for _ in range(ROUNDS)])
+        await one_by_one(client, words, sync_s, SAMPLES // 4)  # warms up
+        waits, raw = await one_by_one(client, words, sync_s, SAMPLES)
+        return waits, raw, max([await together(client, words) for _ in range(ROUNDS)])
 
 
 class Words:
@@ -98,10 +101,13 @@ class Words:
                 return
 
 
-async def one_by_one(client: Any, words: Words, count: int) -> list[float]:
-    """Return how long each of `count` orders takes from `send` to the engine's word."""
-    waits = []
+async def one_by_one(
+    client: Any, words: Words, sync_s: Callable[[], float], count: int
+) -> tuple[list[float], list[float]]:
+    """Return how long each of `count` orders takes to the engine's word, and a sync beside it."""
+    waits, raw = [], []
     for _ in range(count):
+        raw.append(sync_s())
         order = client.order("buy", PRICE, SIZE)
         begun = time.perf_counter()
         await client.send(order)
@@ -109,7 +115,7 @@ async def one_by_one(client: Any, words: Words, count: int) -> list[float]:
         waits.append(time.perf_counter() - begun)
         await client.cancel(order.oid)
         await words.wait("canceled", {order.oid})
-    return waits
+    return waits, raw
 
 
 async def together(client: Any, words: Words) -> float:
@@ -127,6 +133,26 @@ async def together(client: Any, words: Words) -> float:
         for oid in oids:
             await client.cancel(oid)
     return TOGETHER / took
+
+
+@contextmanager
+def raw_file(path: Path) -> Iterator[Callable[[], float]]:
+    """Yield what returns how long a write takes to be durable in a preallocated file."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    places = itertools.cycle(range(0, RAW_BYTES, len(RECORD)))
+    os.pwrite(fd, bytes(RAW_BYTES), 0)
+    os.fsync(fd)
+
+    def sync_s() -> float:
+        begun = time.perf_counter()
+        os.pwrite(fd, RECORD, next(places))
+        os.fdatasync(fd)
+        return time.perf_counter() - begun
+
+    try:
+        yield sync_s
+    finally:
+        os.close(fd)
 
 
 @contextmanager
