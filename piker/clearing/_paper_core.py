@@ -35,13 +35,13 @@ from piker.clearing._paper_grid import ACCOUNT, ZERO
 from piker.clearing._paper_market import Eyes, PaperMarket, acknowledge
 from piker.clearing._world import Channel, MarketView, World
 from piker.data._blocks import L1, L2, NO_L1
-from piker.errors import BadPayload, ConnectionLost, PikerError
+from piker.errors import BadPayload, ConnectionLost, PikerError, innermost
 from piker.log import get_logger
 
 log = get_logger(__name__)
 
 MARKETS_MAX: Final = 256  # open at once; each has a reader of its tick ring
-WAITING_MAX: Final = 1024  # requests that wait for one market to open
+WAITING_MAX: Final = 1024  # messages that wait for one market to open; more are refused
 OUTBOX_MAX: Final = 50_000  # messages that emsd has not taken; more means that it hangs
 RETRY_S: Final = 2.0  # between tries to open the market of a resting order
 
@@ -203,14 +203,15 @@ class PaperEngine:
         if not fqme:
             self._refuse(message, "symbol: was empty, expected the market's name")
             return
-        if fqme not in self._desks and len(self._desks) >= MARKETS_MAX:
+        is_told = isinstance(message, PaperOrder)  # it rests already: no limit may end it
+        if not is_told and fqme not in self._desks and len(self._desks) >= MARKETS_MAX:
             self._refuse(message, f"markets: {MARKETS_MAX} are open, expected fewer")
             return
         desk = self._desk(fqme)
         now_ns = self._world.now_ns()
         if desk.market is not None:
             self._handle(desk, _Waiting(message, now_ns))
-        elif len(desk.waiting) >= WAITING_MAX:
+        elif not is_told and len(desk.waiting) >= WAITING_MAX:
             self._refuse(message, f"{fqme}: {WAITING_MAX} requests wait for the market to open")
         else:
             is_entry = isinstance(message, BrokerdOrder) and message.reqid is None
@@ -301,8 +302,8 @@ class PaperEngine:
                 async with self._world.open_market(desk.fqme) as view:
                     await self._run_open(desk, view)
                 reason = f"{desk.fqme}: the feed has ended"
-            except PikerError as err:
-                reason = str(err)
+            except* PikerError as group:
+                reason = str(innermost(group))
             log.warning("paper market is closed fqme=%s cause=%s", desk.fqme, reason)
             desk.eyes = BLIND
             if desk.market is not None:

@@ -292,6 +292,23 @@ async def test_order_that_came_in_time_may_wait_for_its_market_to_open(
         assert words(await dialog.heard(8.0)) == ["open", "BrokerdFill", "closed"]
 
 
+async def test_no_limit_ends_an_order_that_rested_before(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("piker.clearing._paper_core.WAITING_MAX", 2)
+    monkeypatch.setattr("piker.clearing._paper_core.MARKETS_MAX", 1)
+    async with open_dialog() as prelude:
+        names = [("btcusdt.spot", oid) for oid in "abcd"] + [("ethusdt.spot", "e")]
+        orders = [prelude.order(oid, number=2, symbol=name, price="90") for name, oid in names]
+    told = [PaperOrder(order=order, entered_ns=BASE_NS) for order in orders]
+    async with open_dialog(*told) as dialog:
+        assert await dialog.heard() == []
+        assert dialog.engine.statistics()["orders"] == 5
+        dialog.say(dialog.order("f", symbol="xrpusdt.spot"))
+        (refused,) = await dialog.heard()
+        assert refused.reason == "markets: 1 are open, expected fewer"
+
+
 async def test_engine_forgets_all_and_ends_when_emsd_leaves(autojump_clock: Any) -> None:
     async with open_dialog() as dialog:
         dialog.say(dialog.order())
