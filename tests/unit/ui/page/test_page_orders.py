@@ -414,6 +414,19 @@ def test_another_market_ends_staging(make_stage):
     assert not desk.of(om.OrderAsked)
 
 
+def test_lines_are_mirrored_and_staged_where_the_pointer_is(desk):
+    desk.stage.page.keyboard.press("\\")
+    desk.stage.until("piker.debug.facts().layout === 'two'")
+    desk.working(desk.price(-20))
+    assert desk.stage.js("() => document.querySelectorAll('.order-line.order').length") == 2
+    desk.stage.page.mouse.move(900, 300)
+    desk.stage.facts()
+    desk.hold("d")
+    desk.stage.until("document.querySelectorAll('.order-line.staged').length === 1")
+    left = desk.stage.js("() => document.querySelector('.staged').closest('.chart').offsetLeft")
+    assert left > 600
+
+
 def test_a_finger_moves_only_a_line_that_it_tapped_before(make_stage):
     desk = Desk(make_stage(width=390, height=844, has_touch=True, is_mobile=True))
     desk.open()
