@@ -92,6 +92,8 @@ class AccountKeeper:
         self._withdrawn: set[tuple[str, int]] = set()  # before their record was durable
         self._trailed_ns = 0
         self._rotation_due = trio.Event()
+        self._release_due = trio.Event()
+        self._snapshot_sequence = 0
 
     # ---- life --------------------------------------------------------------------------
 
@@ -125,6 +127,7 @@ class AccountKeeper:
                 nursery.start_soon(self.line.run)
                 nursery.start_soon(self.line.flush_in_time)
                 nursery.start_soon(self._rotate_when_due)
+                nursery.start_soon(self._release_when_synced)
                 nursery.start_soon(self.watch.keep, self.book.held)
                 nursery.start_soon(self.ledger.run, self.book.mark_synced)
                 task_status.started()
@@ -470,6 +473,15 @@ class AccountKeeper:
                     self._rotation_due.set()
                 continue
             self._mended()
+            self._snapshot_sequence = sequence
+            self._release_due.set()
+
+    async def _release_when_synced(self) -> None:
+        """Let go of segments before the last snapshot, once their fills stand in the ledger."""
+        while True:
+            await self._release_due.wait()
+            self._release_due = trio.Event()
+            sequence = self._snapshot_sequence
             await self.ledger.wait_synced()
             faults.point("emsd.journal.releasing")
             try:

@@ -58,6 +58,7 @@ class LedgerDesk:
         self._idle = trio.Event()
         self._writer: LedgerWriter | None = None
         self._said: list[str] = []
+        self._is_begun = False  # the file was compared with the journal
         self._turn = trio.Lock()  # the writer takes one call at a time
 
     @property
@@ -108,7 +109,7 @@ class LedgerDesk:
 
     async def wait_synced(self) -> None:
         """Wait until everything put so far is in the file."""
-        while self._queue or self._writer is None:
+        while self._queue or not self._is_begun:
             self._idle = trio.Event()
             await self._idle.wait()
 
@@ -119,6 +120,7 @@ class LedgerDesk:
             await self._begin(writer)
             synced(self._first[0])
             self._first = [], None
+            self._is_begun = True
             while True:
                 await self._write(writer, synced)
         finally:
@@ -167,10 +169,9 @@ class LedgerDesk:
         faults.point("emsd.ledger.appending")
         await self._work_on(partial(writer.append, batch))
         faults.point("emsd.ledger.appended")
-        if self._queue and self._queue[0] is batch[0]:  # not reset meanwhile
-            for _ in batch:
-                self._queue.popleft()
-            synced(batch)
+        written = {each.key for each in batch}
+        self._queue = deque(each for each in self._queue if each.key not in written)
+        synced(batch)
         self._is_account_old = True
 
     async def _rest(self, writer: LedgerWriter) -> None:

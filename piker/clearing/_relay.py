@@ -49,6 +49,8 @@ BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 2.0
 LATE_S = 5.0
 # A paper engine may take long to start; what it never had can be given to it later without harm.
 PAPER_PATIENCE_NS = 20_000_000_000
+Deadline = tuple[int, str, str, int]  # when, account, oid, number of the request
+CANCEL = 0  # stands for the number of a request that has none
 WAITING = ("pending", "triggered", "amend_in_flight", "cancel_in_flight", "unknown")
 
 
@@ -75,7 +77,8 @@ class TradesRelay:
         self._work = trio.Event()
         self._opened = trio.Event()
         self._settled = trio.Event()
-        self._deadlines: list[tuple[int, str, str]] = []
+        self._deadlines: list[Deadline] = []
+        self._due: dict[tuple[str, int], int] = {}  # the newest deadline of each oid and request
         self._deadline_set = trio.Event()
         self._dialog_scope: trio.CancelScope | None = None
         self._halted = ""
@@ -106,10 +109,11 @@ class TradesRelay:
         match output:
             case on.Send(order=order):
                 self._requests.append(order)
-                self._expect(order.deadline_ns, order.account, order.oid)
+                self._expect((order.deadline_ns, order.account, order.oid, order.number))
             case on.SendCancel(cancel=cancel):
                 self._requests.append(cancel)
-                self._expect(cancel.time_ns + DEADLINE_NS, cancel.account, cancel.oid)
+                when_ns = cancel.time_ns + DEADLINE_NS
+                self._expect((when_ns, cancel.account, cancel.oid, CANCEL))
             case on.Withdraw(oid=oid, number=number):
                 self._requests = deque(
                     each
@@ -341,18 +345,23 @@ class TradesRelay:
     def _doubt_unanswered(self) -> None:
         """After a live dialog was lost: what had left and was not answered is unknown."""
         now_ns = self._world.now_ns()
+        waiting = {each.oid for each in self._requests if isinstance(each, BrokerdOrder)}
         for keeper in self.keepers.values():
             for dialog in keeper.book.active():
-                if dialog.state in WAITING:
+                if dialog.oid in waiting or dialog.is_held_back:
+                    continue
+                if dialog.state in WAITING and keeper.is_durable(dialog):
                     keeper.leave(dialog.oid, dialog.sent_number)
                     keeper.happen(dialog.oid, on.TimedOut(time_ns=now_ns))
 
     # ---- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, when_ns: int, account: str, oid: str) -> None:
+    def _expect(self, deadline: Deadline) -> None:
         """Look at an order again when its request should have been answered."""
-        heapq.heappush(self._deadlines, (when_ns, account, oid))
-        if self._deadlines[0][0] == when_ns:
+        when_ns, _, oid, number = deadline
+        self._due[oid, number] = when_ns
+        heapq.heappush(self._deadlines, deadline)
+        if self._deadlines[0] is deadline:
             self._deadline_set.set()
 
     async def _keep_deadlines(self) -> None:
@@ -362,13 +371,16 @@ class TradesRelay:
                 self._deadline_set = trio.Event()
                 await self._deadline_set.wait()
                 continue
-            when_ns, account, oid = self._deadlines[0]
+            when_ns, account, oid, number = self._deadlines[0]
             if self._world.now_ns() < when_ns:
                 await self._sleep_or_change(when_ns)
                 continue
-            heapq.heappop(self._deadlines)
+            deadline = heapq.heappop(self._deadlines)
+            if self._due.get((oid, number)) != when_ns:
+                continue  # asked again meanwhile: that one counts
+            del self._due[oid, number]
             if keeper := self.keepers.get(account):
-                self._time_out(keeper, oid, when_ns)
+                self._time_out(keeper, deadline)
 
     async def _sleep_or_change(self, when_ns: int) -> None:
         self._deadline_set = trio.Event()
@@ -382,13 +394,14 @@ class TradesRelay:
             await self._deadline_set.wait()
             nursery.cancel_scope.cancel()
 
-    def _time_out(self, keeper: AccountKeeper, oid: str, when_ns: int) -> None:
+    def _time_out(self, keeper: AccountKeeper, deadline: Deadline) -> None:
+        when_ns, _, oid, number = deadline
         dialog = keeper.book.find(oid)
-        if dialog is None or dialog.state not in WAITING:
+        if dialog is None or not _is_awaited(dialog, number):
             return
         now_ns = self._world.now_ns()
         if self.mode == "paper" and self.cause and when_ns < dialog.sent_ns + PAPER_PATIENCE_NS:
-            self._expect(when_ns + DEADLINE_NS, keeper.account, oid)
+            self._expect((when_ns + DEADLINE_NS, keeper.account, oid, number))
             return
         if not dialog.has_left and dialog.reqid is None:
             never = on.NeverSent(
@@ -404,4 +417,13 @@ class TradesRelay:
         if self.mode == "paper" and not self.cause:
             self.restart(f"no answer about {oid} in time")
         elif not after.is_terminal:
-            self._expect(now_ns + DEADLINE_NS, keeper.account, oid)
+            self._expect((now_ns + DEADLINE_NS, keeper.account, oid, number))
+
+
+def _is_awaited(dialog: Dialog, number: int) -> bool:
+    """Whether the answer to one request of an order is still to come."""
+    if dialog.state not in WAITING:
+        return False
+    if number == CANCEL:
+        return dialog.cancel_called
+    return dialog.sent_number == number and (dialog.in_flight is not None or not dialog.is_open)

@@ -579,3 +579,27 @@ async def test_an_account_whose_journal_was_in_use_is_kept_later(autojump_clock:
         async with open_peer(router) as peer:
             killed.market.trade(151.0)
             assert (await peer.receive())["resp"] == "triggered"
+
+
+async def test_a_ledger_that_is_held_for_long_never_stops_the_mending(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_keeper, "ROTATE_BYTES", 2_000)
+    world = FakeWorld()
+    world.refuse_ledger = ServiceUnavailable("the ledger is held by process 7")
+    async with open_router(world) as router, open_peer(router) as peer:
+        engine = await world.engine()
+        for number in range(8):
+            oid = f"{number:032x}"
+            await peer.ask(order(oid))
+            await engine.open(await engine.receive())
+            await engine.fill(oid, "1")
+            await peer.words(3)
+        keeper = router.keepers["binance", "paper"]
+        await trio.sleep(1)
+        assert keeper.line.journal.statistics().segments > 2
+        assert len(keeper.book.unsynced) == 8
+        world.refuse_ledger = None
+        await trio.sleep(3)
+        assert keeper.line.journal.statistics().segments == 1
+        assert keeper.book.unsynced == []
