@@ -121,7 +121,7 @@ class Router:
         with trio.move_on_after(REPLAY_S):
             await self._replayed.wait()
         with trio.move_on_after(WATCHED_S):
-            for watch in set(self.watches.values()):
+            for watch in dict.fromkeys(self.watches.values()):
                 await _quietly(watch.wait_open)
         task_status.started()
 
@@ -163,7 +163,7 @@ class Router:
             async with trio.open_nursery() as nursery:
                 for relay in self.relays.values():
                     nursery.start_soon(_quietly, relay.wait_open)
-                for watch in set(self.watches.values()):
+                for watch in dict.fromkeys(self.watches.values()):
                     nursery.start_soon(_quietly, watch.wait_open)
         if waiting.cancelled_caught:
             log.warning("serving before every feed and broker is back")
@@ -176,7 +176,7 @@ class Router:
             for keeper in self.keepers.values():
                 needed |= keeper.markets
                 needed |= {fqme for fqme, each in keeper.book.positions.items() if each.size}
-            for watch in set(self.watches.values()):
+            for watch in dict.fromkeys(self.watches.values()):
                 if watch.is_known and watch.mkt.fqme not in needed:
                     self._forget_watch(watch)
 
