@@ -45,12 +45,16 @@ def tab(browser: Any, address: str) -> Iterator[Tab]:
     with open_tab(browser, address) as opened:
         opened.until("loaded")
         opened.until("feed", "live")
-        # Prices far above and below the last one are in view, so that nothing fills by accident.
-        opened.page.mouse.move(1250, 300)
-        for _ in range(5):
-            opened.page.mouse.wheel(0, 120)
-        opened.wait(lambda facts: not facts["view"]["autoY"], "room above and below")
+        make_room(opened)
         yield opened
+
+
+def make_room(tab: Tab) -> None:
+    """Bring prices far above and below the last one into view: nothing there fills by accident."""
+    tab.page.mouse.move(1250, 300)
+    for _ in range(5):
+        tab.page.mouse.wheel(0, 120)
+    tab.wait(lambda facts: not facts["view"]["autoY"], "room above and below")
 
 
 def level(tab: Tab, share: float) -> float:
@@ -253,6 +257,7 @@ def test_a_second_page_sees_and_amends_the_same_order_at_once(run, browser, tab)
     url = next(text for text in facts["messages"] if "Address for another" in text).split()[-1]
     with open_tab(browser, url, scheme="light") as other:
         other.until("loaded")
+        make_room(other)
         oid = place(tab, "fs", level(tab, -0.2))
         for each in (tab, other):
             each.wait(lambda facts: state_of(facts, oid) == "open", "both see it")
