@@ -328,9 +328,8 @@ class PaperBook:
         if order.key not in self._orders:
             return
         if order.kind == "market" or not order.price or order.time_in_force not in REST_KINDS:
-            why = "no more is in sight" if self.bid or self.ask else "there is no quote"
             word = "market" if not order.price else order.time_in_force
-            self._end(order, now_ns, f"{word}: {why} at its price")
+            self._end(order, now_ns, f"{word}: {self._why_no_more()}")
             return
         self._sides[order.side].add(order, self._shown(order.side, order.price))
         if crosses or self.is_lost:
@@ -521,6 +520,11 @@ class PaperBook:
         best = self.bid if side == BUY else self.ask
         worst = self._book[side][-1][0] if self._book[side] else best
         return 0 if levels and worst and side * (price - worst) > 0 else UNKNOWN
+
+    def _why_no_more(self) -> str:
+        if self.is_lost:
+            return "the market is out of sight, its feed is not live"
+        return "no more is in sight at its price" if self.bid or self.ask else "there is no quote"
 
     def _would_take(self, side: int, price: int) -> str:
         best = self.ask if side == BUY else self.bid
