@@ -175,6 +175,7 @@ export class Gestures {
         return;
       }
     }
+    this.showCross(x, y);
     if (amend.isHeld) amend.to(y);
   }
 
