@@ -136,7 +136,7 @@ class OrderTables:
         if status.resp == "error" and status.refused:
             return True  # about an order that nobody knows
         self.statuses[oid] = kept
-        if status.is_terminal:
+        if kept.is_terminal:
             self.dialogs.pop(oid, None)
             self._amends.pop(oid, None)
             self._end(oid)

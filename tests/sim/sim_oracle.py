@@ -20,6 +20,7 @@ from sim.sim_world import BASE_NS, RATE, SimWorld
 
 from piker.clearing._messages import BrokerdPosition, Status
 from piker.model.ticks import QUOTE, TRADE
+from piker.storage.disk import Disk
 from piker.storage.journal import Record, open_journal
 from piker.storage.memory_disk import MemoryDisk
 
@@ -27,16 +28,24 @@ Row = dict[str, Any]
 START = Fraction(100_000)
 
 
-async def records_of(disk: MemoryDisk) -> list[Row]:
+async def records_of(disk: Disk) -> list[Record]:
+    """Return every record of a journal that nobody writes."""
+    records: list[Record] = []
+    async with open_journal(
+        disk, "binance.paper", fold=records.append, now_ns=lambda: BASE_NS
+    ) as journal:
+        assert not journal.report.damages
+    return records
+
+
+async def rows_of(disk: MemoryDisk) -> list[Row]:
     """Return every record of a journal as the map that was written."""
-    rows: list[Row] = []
+    return as_rows(await records_of(disk.after_kill()))
 
-    def take(record: Record) -> None:
-        rows.append(msgspec.msgpack.decode(record.payload))
 
-    async with open_journal(disk.after_kill(), "binance.paper", fold=take, now_ns=lambda: BASE_NS):
-        pass
-    return rows
+def as_rows(records: list[Record]) -> list[Row]:
+    """Return records as the maps that were written."""
+    return [msgspec.msgpack.decode(record.payload) for record in records]
 
 
 def bytes_of(disk: MemoryDisk) -> list[tuple[str, bytes]]:
@@ -84,12 +93,12 @@ def fills_in(journal: list[Row]) -> list[Row]:
     ]
 
 
-def check_account(world: SimWorld, journal: list[Row], traders: list[Trader], book: Any) -> Naive:
+def check_account(files: Disk, journal: list[Row], traders: list[Trader], book: Any) -> Naive:
     """Compare fills, positions and balances of journal, ledger, clients and memory."""
     naive = Naive()
     for fill in fills_in(journal):
         naive.fill(fill)
-    check_ledger(world, fills_in(journal))
+    check_ledger(files, fills_in(journal))
     for fqme, size in naive.sizes.items():
         position = book.positions[fqme]
         assert Fraction(position.size) == size
@@ -111,10 +120,10 @@ def check_account(world: SimWorld, journal: list[Row], traders: list[Trader], bo
     return naive
 
 
-def check_ledger(world: SimWorld, fills: list[Row]) -> None:
+def check_ledger(files: Disk, fills: list[Row]) -> None:
     """Compare the ledger's tables with the fills, digit by digit."""
     name = "trades_binance_paper.toml"
-    text = world.files.read(name).decode() if name in world.files.names() else ""
+    text = files.read(name).decode() if name in files.names() else ""
     tables = tomllib.loads(text, parse_float=str)
     assert len(tables) == len(fills)
     found = {str(table["tid"]): table for table in tables.values()}
@@ -129,7 +138,7 @@ def check_ledger(world: SimWorld, fills: list[Row]) -> None:
 # ---- orders
 
 
-def check_clients(world: SimWorld, traders: list[Trader], journal: list[Row]) -> None:
+def check_clients(traders: list[Trader], journal: list[Row]) -> None:
     """Hold what each client heard: every fill of what it sees, one end of each order."""
     fills: dict[str, list[str]] = defaultdict(list)
     for fill in fills_in(journal):
@@ -137,6 +146,8 @@ def check_clients(world: SimWorld, traders: list[Trader], journal: list[Row]) ->
     for trader in traders:
         assert trader.client is not None
         assert trader.client.trades.missed == 0
+        for oid, status in trader.client.statuses.items():
+            assert (oid in trader.client.dialogs) is not status.is_terminal
         words: dict[str, list[Status]] = defaultdict(list)
         for word in trader.heard:
             if isinstance(word, Status):

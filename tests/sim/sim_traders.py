@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import random
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from sim.sim_market import TICK
-from sim.sim_world import SimTree, SimWorld
 
 from piker.clearing._client import OrderClient
 from piker.clearing._messages import BrokerdPosition, Order, Status
 from piker.errors import OrderRejected
+
+
+class Desk(Protocol):
+    """Where a trader opens its client and looks at prices; one is simulated, one is real."""
+
+    unit: Decimal  # in which sizes are drawn
+
+    def now_ns(self) -> int: ...
+
+    def price_of(self, fqme: str) -> Decimal: ...
+
+    def client(self, fqme: str, name: str | None) -> AbstractAsyncContextManager[Any]: ...
+
 
 Asked = tuple[int, str, str]  # when, what, oid
 
@@ -20,7 +33,7 @@ Asked = tuple[int, str, str]  # when, what, oid
 class Trader:
     """One client with everything it has asked and heard."""
 
-    def __init__(self, tree: SimTree, fqme: str, name: str | None, seed: int) -> None:
+    def __init__(self, desk: Desk, fqme: str, name: str | None, seed: int) -> None:
         self.fqme = fqme
         self.name = name
         self.asked: list[Asked] = []
@@ -28,20 +41,19 @@ class Trader:
         self.heard_ns: list[int] = []  # when each was heard
         self.refused = 0  # by the client itself
         self.client: OrderClient | None = None
-        self._tree = tree
-        self._world: SimWorld = tree.world
+        self._desk = desk
         self._draw = random.Random(seed)
         self._is_open = trio.Event()
         self._is_done = trio.Event()
 
     async def run(self) -> None:
         """Stay attached and read, until cancelled."""
-        async with self._tree.client(self.fqme, self.name) as (client, trades, *_):
+        async with self._desk.client(self.fqme, self.name) as (client, trades, *_):
             self.client = client
             self._is_open.set()
             async for news in trades:
                 self.heard.append(news)
-                self.heard_ns.append(self._world.now_ns())
+                self.heard_ns.append(self._desk.now_ns())
 
     async def ask(self, count: int) -> None:
         """Ask `count` times."""
@@ -73,12 +85,12 @@ class Trader:
         elif chance < 0.37:
             await self._cancel(client, draw.choice(list(client.statuses) or ["nobody"]))
         else:
-            order, at_ns = self._entry(client, known), self._world.now_ns()
+            order, at_ns = self._entry(client, known), self._desk.now_ns()
             await client.send(order)
             self.asked.append((at_ns, "entry", order.oid))
 
     async def _cancel(self, client: OrderClient, oid: str) -> None:
-        at_ns = self._world.now_ns()
+        at_ns = self._desk.now_ns()
         await client.cancel(oid, symbol=client.fqme)
         self.asked.append((at_ns, "cancel", oid))
 
@@ -97,7 +109,7 @@ class Trader:
             changes["revision"] = draw.randrange(1, 4)  # stale, as a rule
         if asked.stop_loss and draw.random() < 0.3:
             changes["stop_loss"] = asked.stop_loss - draw.randrange(3) * TICK
-        at_ns = self._world.now_ns()
+        at_ns = self._desk.now_ns()
         await client.update(oid, **changes)
         self.asked.append((at_ns, "amend", oid))
 
@@ -105,8 +117,7 @@ class Trader:
         return Decimal(self._draw.choice([1, 50, 900, 2500, 6000, 12_000, 20_000, 90_000])) / 1000
 
     def _near(self, spread: int = 12) -> Decimal:
-        market = self._world.markets[self.fqme]
-        return market.bid + self._draw.randrange(-spread, spread + 1) * TICK
+        return self._desk.price_of(self.fqme) + self._draw.randrange(-spread, spread + 1) * TICK
 
     def _entry(self, client: OrderClient, known: list[str]) -> Order:
         """Return an entry of some kind; some of them cannot be."""
@@ -128,7 +139,7 @@ class Trader:
             terms["time_in_force"] = self._draw.choice(["ioc", "fok"])
         elif chance < 0.5:
             wait_ns = self._draw.randrange(1, 3000) * 1_000_000
-            terms |= {"time_in_force": "gtd", "expire_time_ns": self._world.now_ns() + wait_ns}
+            terms |= {"time_in_force": "gtd", "expire_time_ns": self._desk.now_ns() + wait_ns}
         elif chance < 0.6:
             terms["reduce_only"] = True
         return action, self._near(), terms

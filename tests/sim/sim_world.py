@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 import trio.testing
-from sim.sim_market import SimMarket, SimView, market
+from sim.sim_market import LOT, SimMarket, SimView, market
 
 from piker import clock
 from piker.accounting._writer import LedgerWriter
@@ -244,6 +244,8 @@ class SimWorld:
 class SimTree:
     """`emsd` and its paper engine, which can be killed and started again."""
 
+    unit = LOT
+
     def __init__(self, world: SimWorld, limits: Clearing) -> None:
         self.world = world
         self.limits = limits
@@ -303,6 +305,13 @@ class SimTree:
             finally:
                 ours.close()
                 nursery.cancel_scope.cancel()
+
+    def now_ns(self) -> int:
+        return self.world.now_ns()
+
+    def price_of(self, fqme: str) -> Decimal:
+        """Return the market's bid."""
+        return self.world.markets[fqme].bid
 
     def client(self, fqme: str, name: str | None) -> Any:
         """Open an order client."""
