@@ -154,6 +154,10 @@ async def test_the_tables_follow_what_is_told(autojump_clock: Any) -> None:
         await settle()
         assert client.dialogs == {}
         assert client.statuses[oid].resp == "closed"
+        await client.cancel(oid)
+        await settle()
+        assert client.dialogs == {}, "a refused cancel does not bring it back"
+        assert client.statuses[oid].is_terminal
 
 
 async def test_the_first_attempt_that_fails_is_told_to_the_caller() -> None:
