@@ -15,6 +15,9 @@ from piker.clearing._messages import BrokerdPosition, Order, Status
 from piker.errors import OrderRejected
 
 
+SIZES = (1, 50, 900, 2500, 6000, 12_000, 20_000, 90_000)
+
+
 class Desk(Protocol):
     """Where a trader opens its client and looks at prices; one is simulated, one is real."""
 
@@ -114,7 +117,7 @@ class Trader:
         self.asked.append((at_ns, "amend", oid))
 
     def _size(self) -> Decimal:
-        return Decimal(self._draw.choice([1, 50, 900, 2500, 6000, 12_000, 20_000, 90_000])) / 1000
+        return self._draw.choice(SIZES) * self._desk.unit
 
     def _near(self, spread: int = 12) -> Decimal:
         return self._desk.price_of(self.fqme) + self._draw.randrange(-spread, spread + 1) * TICK
