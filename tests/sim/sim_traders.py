@@ -14,7 +14,6 @@ from piker.clearing._client import OrderClient
 from piker.clearing._messages import BrokerdPosition, Order, Status
 from piker.errors import OrderRejected
 
-
 SIZES = (1, 50, 900, 2500, 6000, 12_000, 20_000, 90_000)
 
 
