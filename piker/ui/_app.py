@@ -8,7 +8,9 @@ that only for markets that were used before, since a slip of the hand gets a sen
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
@@ -28,6 +30,8 @@ from piker.ui.server import PageServer, open_page_server
 log = get_logger(__name__)
 
 FAREWELL_S: Final = 0.3  # a refusal reaches the page before the process ends
+GOODBYE_S: Final = 10.0  # to leave the run and to say what stays armed, told to end
+DUMP_S: Final = 0.5
 VETTED_WITHIN_S: Final = 10.0  # for the venue to say whether the markets exist
 
 
@@ -115,4 +119,23 @@ async def _stop_on_signal(scope: trio.CancelScope, stopped: trio.Event) -> None:
         async for how in signals:
             if how == signal.SIGINT:  # somebody is there to read what stays
                 stopped.set()
+            end_within(GOODBYE_S)
             scope.cancel()
+
+
+def end_within(seconds: float) -> None:
+    """
+    End this process by force if it has not ended by itself by then.
+
+    A peer that never answers a goodbye must not hold a terminal. What was waited for is written
+    to stderr first.
+    """
+
+    def give_up() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)  # its tasks; without a handler this ends it at once
+        threading.Event().wait(DUMP_S)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
