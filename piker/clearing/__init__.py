@@ -3,10 +3,12 @@ Order routing: from a client's request to the venue's word and back, never lost,
 
 Reading order: `_messages` (what travels), `_ids` (how an order is found again at a venue),
 `_dialog` (what is known of an order), `_book_events` (what can happen to it), `_book` (what that
-does: the one transition table), `_dialogs` (all orders of an account), `_records` and
-`_account_book` (what the journal holds), `_world` (what is outside), `_keeper`, `_relay`,
-`_market_watch`, `_session`, `_router` (the daemon's heart), `_client`; actors appear only in
-`_actor_world`, `_ems`, `_ems_client` and `_paper_engine`.
+does: the one transition table), `_dialogs` (all orders of an account), `_triggers`, `_brackets` and
+`_risk` (what holds, joins and refuses orders), `_records` and `_account_book` (what the journal
+holds), `_journal_view` (the same, read by others), `_world` (what is outside), `_desk`,
+`_commit_line`, `_ledger_desk`, `_watch_log` and `_keeper` (one account at work), `_relay`,
+`_market_watch`, `_session`, `_router` (the daemon's heart), `_order_tables` and `_client`; actors
+appear only in `_actor_world`, `_ems`, `_ems_client` and `_paper_engine`.
 
 Names load on first use (PEP 562), since this package spans layers.
 """

@@ -393,12 +393,12 @@ class AccountKeeper:
         self.told[status.oid] = replace(
             kept, refused="", reason="" if status.refused else kept.reason
         )
+        faults.point(f"emsd.telling.{status.resp}")
+        self._desk.tell(self, status)
         log.info(
             "order %s oid=%s account=%s revision=%d %s",
             status.resp, status.oid, self.name, status.revision, status.reason,
         )  # fmt: skip
-        faults.point(f"emsd.telling.{status.resp}")
-        self._desk.tell(self, status)
         if status.is_terminal:
             self._desk.changed(self)
 
