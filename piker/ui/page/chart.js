@@ -202,8 +202,11 @@ export class Chart {
       this.paintBase();
       drew = true;
     }
-    if (bits & (BASE | EDGE)) drew = this.paintEdge() || drew;
     this.page.orders.staging.aim(this);
+    this.scene.stagedRow = this.page.orders.staging.rowOn(this);
+    const isLabelMoved = bits & CROSS && this.wasStaged !== this.scene.stagedRow;
+    this.wasStaged = this.scene.stagedRow;
+    if (bits & (BASE | EDGE) || isLabelMoved) drew = this.paintEdge() || drew;
     if (bits & (BASE | CROSS | EDGE)) this.cross.update();
     if (bits & (BASE | WORDS) || this.page.orders.freezes(this)) this.lines.update();
     if (bits & (BASE | WORDS)) this.words();

@@ -11,11 +11,22 @@ import { drawText } from './text.js';
 const QUARTER = 0.25;
 const TAG_CSS = 34;
 const TICK_CSS = 16;
+const STAGED_CSS = 9;
 
 /** A TAIL row as a one-row block, so that the bar painters draw it. */
 function spanOf(row) {
   const b = { t: [row.t], o: [row.o], h: [row.h], l: [row.l], c: [row.c], v: [row.v], n: 1 };
   return [{ b, i0: 0, i1: 1 }];
+}
+
+/** The label gives way to the tag of a staged order. */
+function besideStaged({ g, stagedRow }, top, tall) {
+  const half = Math.round(STAGED_CSS * g.dpr);
+  const isNear = Number.isFinite(stagedRow) && stagedRow + half > top && stagedRow - half < top + tall;
+  if (!isNear) return [top, top + tall];
+  const above = stagedRow - half - tall;
+  const at = stagedRow >= top + tall / 2 && above >= 0 ? above : stagedRow + half;
+  return [at, at + tall];
 }
 
 /** Rows [top, bottom] of the last-price label in device px, or null when it is off the pane. */
@@ -26,7 +37,7 @@ export function labelRows(scene) {
   if (row < -scene.g.dpr || row > scene.g.plotH + scene.g.dpr) return null;
   const tall = Math.round(TAG_CSS * scene.g.dpr);
   const top = Math.min(Math.max(0, row - Math.round(tall / 2) + Math.round(7 * scene.g.dpr)), scene.g.plotH - tall);
-  return [top, top + tall];
+  return besideStaged(scene, top, tall);
 }
 
 export class Edge {
@@ -49,7 +60,7 @@ export class Edge {
     const l1 = store.l1;
     const words = this.words(scene, seconds);
     const key = [scene.stamp, bar?.t, bar?.o, bar?.h, bar?.l, bar?.c, volume?.v, scene.volumeMax, l1?.last,
-      l1?.bid, l1?.ask, words, scene.isStale].join();
+      l1?.bid, l1?.ask, words, scene.isStale, labelRows(scene)].join();
     if (key === this.key) return false;
     this.key = key;
     const width = bar ? (s * scene.rung) / view.period : 0;

@@ -57,6 +57,12 @@ export class Staging {
     this.size();
   }
 
+  /** The device row of the staged line of a chart: the last-price label gives way to it; null without one. */
+  rowOn(chart) {
+    const { stage } = this;
+    return stage?.chart === chart && stage.price && chart.scene.y ? Math.round(chart.scene.y(Number(stage.price))) : null;
+  }
+
   /** Asks the allocator about the staged price, once per place. */
   size() {
     const { stage } = this;
@@ -112,7 +118,7 @@ export class Staging {
     chart.cross.move({ x, y });
     this.aim(chart);
     const why = this.orders.obstacle(chart.market);
-    if (why) this.orders.refuse(why);
+    if (why) this.orders.refuse(`Nothing sent: ${why}`);
     else if (!isSeen) this.orders.refuse('Nothing sent: the picture moved, point again.');
     else if (!(Number(stage.price) > 0)) this.orders.refuse(`Nothing sent: a price must be above zero, was ${stage.price || 'off the axis'}.`);
     else if (stage.action !== 'alert' && stage.sized && !stage.sized.size) this.orders.refuse(stage.sized.text || 'Nothing sent: no size.');

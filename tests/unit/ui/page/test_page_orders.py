@@ -76,6 +76,23 @@ def test_the_staged_price_is_a_whole_tick_and_its_size_the_allocators(desk):
     assert (asked.side, asked.price, asked.steps) == ("buy", facts["stage"]["price"], 1)
 
 
+def test_the_last_price_label_gives_way_to_the_staged_tag(desk):
+    price = desk.price(-4)
+    y = desk.y_of(price) - 40
+    pixel = (
+        "([x, y]) => { const c = [...document.querySelectorAll('canvas.edge:not(.hidden)')].pop();"
+    )
+    pixel += " return [...c.getContext('2d').getImageData(x - c.offsetLeft, y, 1, 1).data]; }"
+    x = desk.stage.js("() => document.querySelector('.chart').clientWidth - 3")
+    assert desk.stage.js(pixel, [x, y])[3] == 255
+    desk.hover(price)
+    desk.hold("f", "s")
+    desk.stage.until("piker.debug.facts().stage?.price")
+    x = desk.stage.js("() => document.querySelector('.chart').clientWidth - 3")
+    desk.stage.facts()
+    assert desk.stage.js(pixel, [x, y])[3] == 0
+
+
 @pytest.mark.parametrize("how", ["wheel", "digit"])
 def test_wheel_and_digit_choose_the_slots(desk, how):
     staged(desk)
@@ -224,7 +241,7 @@ def test_a_closed_gate_refuses_staging_in_words(desk):
     desk.stage.until(f"piker.debug.facts().hint === '{gate}'")
     click(desk)
     assert not desk.of(om.OrderAsked)
-    assert desk.last_message() == gate
+    assert desk.last_message() == f"Nothing sent: {gate}"
 
 
 def test_what_the_allocator_has_no_size_for_is_not_sent(desk):
