@@ -11,7 +11,7 @@ import { drawText } from './text.js';
 const QUARTER = 0.25;
 const TAG_CSS = 34;
 const TICK_CSS = 16;
-const STAGED_CSS = 9;
+const STAGED_CSS = 10;
 
 /** A TAIL row as a one-row block, so that the bar painters draw it. */
 function spanOf(row) {
