@@ -26,6 +26,7 @@ from piker.ui.order_path import Client, OpenEms, Said
 log = get_logger(__name__)
 
 QUEUE_MAX: Final = 256  # requests that wait for the EMS; a hand is slower by far
+AWAY: Final = "emsd is away, and attached again once it is back: your orders are in its journal"
 _ENDS = ("from_ns", "to_ns")
 _RETRY_MIN_S, _RETRY_MAX_S = 0.2, 5.0
 
@@ -60,13 +61,13 @@ class OrderLink:
 
     async def run(self) -> None:
         """Hold the client until cancelled, or until the EMS refuses this mode."""
-        self.is_running, delay_s = True, _RETRY_MIN_S
+        self.is_running, delay_s, was_attached = True, _RETRY_MIN_S, False
         try:
             while True:
                 self._market.set_state(self._mode, "connecting", "Starting emsd…")
                 try:
                     async with self._open(self._market.mkt.fqme, self._mode) as opened:
-                        delay_s = _RETRY_MIN_S
+                        delay_s, was_attached = _RETRY_MIN_S, True
                         await self._hold(*opened)
                     cause = "emsd has left"
                 except* PikerError as group:
@@ -81,7 +82,9 @@ class OrderLink:
                     self._market.set_state(self._mode, "refused", cause)
                     return
                 log.warning("order link lost market=%s cause=%s", self._market.mkt.fqme, cause)
-                self._market.set_state(self._mode, "lost", cause)
+                # what could not even be started says why
+                text, was_attached = (AWAY if was_attached else cause), False
+                self._market.set_state(self._mode, "lost", text)
                 await trio.sleep(clock.jitter(delay_s))
                 delay_s = min(delay_s * 1.6, _RETRY_MAX_S)
         finally:
@@ -143,7 +146,7 @@ class OrderLink:
         self._market.set_state(
             self._mode,
             "lost" if is_lost else "ready",
-            client.cause if client.state != "stopped" else "",
+            AWAY if is_lost else "" if client.state == "stopped" else client.cause,
             killed=client.cause if client.state == "stopped" else "",
             held=client.held,
             note=_unwatched(client.not_watched),

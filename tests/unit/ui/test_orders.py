@@ -13,6 +13,7 @@ from test_order_sizes import MKT
 
 from piker.clearing import BrokerdFill
 from piker.errors import ConnectionLost, OrderRejected, PikerError
+from piker.ui.order_link import AWAY
 from piker.ui.orders import OrderDesk
 from piker.ui.picture import Facts, Picture
 from piker.ui.session import Session
@@ -346,10 +347,10 @@ async def test_a_lost_emsd_is_said_and_all_is_read_again_when_it_is_back():
         page.order()
         await page.until("ordst", state="open")
         ems.set_state("reconnecting", "emsd has left")
-        assert (await page.until("desk"))["text"] == "emsd has left"
+        assert (await page.until("desk"))["text"] == AWAY
         page.order("cd" * 16)
         assert (await page.until("err"))["code"] == "gate"
-        assert desk.gate(FQME) == "emsd has left"
+        assert desk.gate(FQME) == AWAY
         ems.set_state("ready")
         (row,) = (await page.until("orders"))["rows"]
         assert row["oid"] == OID
