@@ -18,7 +18,7 @@ async def main() -> None:
     async with open_piker_runtime("first_bot"), open_feed([FQME]) as feed:
         quote = await anext(feed.streams["binance"])
         ask = quote[FQME]["ask"]
-        async with open_ems(FQME, client_ref="first_bot") as (ems, trades, positions, _, _):
+        async with open_ems(FQME, client_ref="first_bot") as (ems, trades, _, _, _):
             limit = ems.mkt.quantize(ask * 1.001, "price")  # 0.1 % above the best offer
             order = ems.order("buy", limit, "0.001", time_in_force="ioc")
             await ems.send(order)
