@@ -87,17 +87,21 @@ async def test_resting_order_fills_once_after_its_engine_was_killed(tmp_path: Pa
     async with open_desk(tmp_path) as client:
         first = await trade(client, "buy", "0", "0.01", order_type="market")
         price = client.fills[first.oid][0].price
-        near = client.order("sell", client.mkt.quantize(price, "price"), "0.01")
-        await client.send(near)
+        above, below = (
+            client.mkt.quantize(price * Decimal(share), "price") for share in ("1.05", "0.99")
+        )
+        rests = client.order("sell", above, "0.01")
+        await client.send(rests)
         with trio.fail_after(20):
             async for told in client.trades:
-                if isinstance(told, Status) and (told.oid, told.resp) == (near.oid, "open"):
+                if isinstance(told, Status) and (told.oid, told.resp) == (rests.oid, "open"):
                     break
         [pid] = [row["pid"] for row in await service_rows() if row["name"] == "paperboi.binance"]
         os.kill(pid, signal.SIGKILL)
-        closed = (await ends(client, near.oid))[near.oid]
-        assert closed.resp == "closed"
-        fills = client.fills[near.oid]
+        await client.update(rests.oid, price=below)  # the new engine has it, and it crosses now
+        closed = (await ends(client, rests.oid))[rests.oid]
+        assert (closed.resp, closed.revision) == ("closed", 2)
+        fills = client.fills[rests.oid]
         assert sum(fill.size for fill in fills) == Decimal("0.01")
         assert len({fill.tid for fill in fills}) == len(fills)
-        assert all(fill.price >= near.price for fill in fills)
+        assert all(fill.price >= below for fill in fills)
