@@ -38,6 +38,7 @@ log = get_logger(__name__)
 
 REQUESTS_MAX = 100  # that wait to leave; then `send` waits, and `send_nowait` refuses
 REQUEST_AGE_NS = 3_000_000_000  # an older one does not leave any more
+AWAY = "emsd is away: it starts again by itself, and its journal has your orders"
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.05, 1.0
 
 Connect = Callable[[Hello], AbstractAsyncContextManager[tuple[dict[str, Any], Channel]]]
@@ -231,7 +232,7 @@ class OrderClient(OrderTables):
                 if is_first:
                     raise ConnectionLost("emsd: the connection was lost") from group
             self._is_synced = trio.Event()
-            self._set_state("reconnecting", cause, self.held)
+            self._set_state("reconnecting", AWAY, self.held)
             log.warning("emsd is lost fqme=%s cause=%s", self.fqme, cause)
             await trio.sleep(clock.jitter(delay_s))
             delay_s = min(delay_s * 1.6, BACKOFF_MAX_S)

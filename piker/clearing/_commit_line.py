@@ -40,13 +40,17 @@ class Commit:
 
 
 class CommitLine:
-    """The line in front of one journal."""
+    """The line in front of one journal; `rest` is called when it has become empty."""
 
     def __init__(
-        self, do: Callable[[Outputs], None], give_up: Callable[[Commit, JournalError], None]
+        self,
+        do: Callable[[Outputs], None],
+        give_up: Callable[[Commit, JournalError], None],
+        rest: Callable[[], None],
     ) -> None:
         self.bytes = 0  # of records since the last snapshot
         self._do = do
+        self._rest = rest
         self._give_up = give_up
         self._journal: Journal | None = None
         self._commits: deque[Commit] = deque()
@@ -172,4 +176,7 @@ class CommitLine:
                     commit.after()
             self._room.set()
             if not self._commits:
+                # Twice: the broker's turn, then the clients'; what can wait comes after them.
                 await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                self._rest()

@@ -59,6 +59,7 @@ log = get_logger(__name__)
 ROTATE_BYTES = 3 << 20  # of records since the last snapshot; a segment holds 4 MiB
 TRAIL_PERIOD_NS = 1_000_000_000
 MEND_PERIOD_S = 1.0
+SAID_MAX = 256  # lines that the log may be behind
 DAY_NS = 86_400_000_000_000
 
 
@@ -87,8 +88,9 @@ class AccountKeeper:
         self.not_watched: dict[str, int] | None = None
         self.refused = 0
         self._desk = desk
-        self.line = CommitLine(self._do, self._give_up)
+        self.line = CommitLine(self._do, self._give_up, self._write_log)
         self.watch = WatchLog(self.disk, world.now_ns)
+        self._said: list[Status] = []  # and not in the log yet
         self._withdrawn: set[tuple[str, int]] = set()  # before their record was durable
         self._trailed_ns = 0
         self._rotation_due = trio.Event()
@@ -395,12 +397,20 @@ class AccountKeeper:
         )
         faults.point(f"emsd.telling.{status.resp}")
         self._desk.tell(self, status)
-        log.info(
-            "order %s oid=%s account=%s revision=%d %s",
-            status.resp, status.oid, self.name, status.revision, status.reason,
-        )  # fmt: skip
+        self._said.append(status)
+        if len(self._said) >= SAID_MAX:
+            self._write_log()
         if status.is_terminal:
             self._desk.changed(self)
+
+    def _write_log(self) -> None:
+        """Write down what was told, when nobody waits for it."""
+        said, self._said = self._said, []
+        for status in said:
+            log.info(
+                "order %s oid=%s account=%s revision=%d %s",
+                status.resp, status.oid, self.name, status.revision, status.reason,
+            )  # fmt: skip
 
     def _hold(self, position: BrokerdPosition) -> None:
         """Tell everybody what is held of a market now."""

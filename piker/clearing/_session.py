@@ -123,6 +123,8 @@ class Session:
             while not self._outbox:
                 self._work = trio.Event()
                 await self._work.wait()
+                # The broker comes first: what leaves for it was made runnable in the same moment.
+                await trio.lowlevel.checkpoint()
             await channel.send(self._outbox[0])
             self._outbox.popleft()
 
