@@ -276,14 +276,15 @@ def run_beside(
 
     async def joined() -> T:
         from piker.service import find_run, open_piker_runtime
+        from piker.service.private import open_run
 
+        name = f"piker_query_{os.getpid()}"
         if needs_run:
-            from piker.service.private import ensure_pikerd
-
-            await ensure_pikerd()
-        elif find_run() is None:
+            async with open_run(name, loglevel=level):
+                return await body()
+        if find_run() is None:
             return await body()
-        async with open_piker_runtime(f"piker_query_{os.getpid()}", loglevel=level):
+        async with open_piker_runtime(name, loglevel=level):
             return await body()
 
     result: T = run_async(joined)
