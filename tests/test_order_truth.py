@@ -97,6 +97,8 @@ async def live(world: SimWorld, scope: trio.CancelScope) -> None:
     with scope:
         while True:
             for market in world.markets.values():
+                if world.draw.random() < 0.01:
+                    market.gap()
                 market.step()
             await trio.sleep(0.02)
 
