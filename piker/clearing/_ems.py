@@ -40,7 +40,7 @@ log = get_logger(__name__)
 PAGE_ITEMS = 128  # of an answer about everything: below what a message may hold
 HANG_S = 10.0  # the order path is given longer than other daemons before it is killed
 READY_S = 60.0  # to read a long journal on a slow disk
-GRACE_S = 4.0  # to end its children and leave whole files behind
+GRACE_S = 2.5  # to end its children and leave whole files behind
 
 _router: Router | None = None
 

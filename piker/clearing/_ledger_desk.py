@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 RETRY_S = 1.0
 ACCOUNT_PERIOD_S = 1.0  # without a fill; then the account file is written
-CLOSE_S = 3.0  # what a clean stop may take
+CLOSE_S = 1.5  # what a clean stop may take
 
 Synced = Callable[[Sequence[Transaction]], None]
 
