@@ -37,7 +37,7 @@ class SimMarket:
         self._bid = 1000  # in ticks
         self._sizes: list[tuple[int, int]] = []
         self._last = math.nan
-        self._updates = 0
+        self._updates = self._shown_ns = 0
         self._listeners: list[trio.MemorySendChannel[np.ndarray]] = []
         self._show()
 
@@ -46,6 +46,7 @@ class SimMarket:
             (self._draw.randrange(1, 4000), self._draw.randrange(1, 4000)) for _ in range(LEVELS)
         ]
         self._updates += 1
+        self._shown_ns = self._now_ns()
 
     @property
     def bid(self) -> Decimal:
@@ -101,7 +102,7 @@ class SimMarket:
     def l2(self) -> L2:
         bids = [((self._bid - n) / 10, size[0] / 1000) for n, size in enumerate(self._sizes)]
         asks = [((self._bid + 1 + n) / 10, size[1] / 1000) for n, size in enumerate(self._sizes)]
-        return L2(np.array(bids), np.array(asks), self._now_ns(), self._updates)
+        return L2(np.array(bids), np.array(asks), self._shown_ns, self._updates)
 
 
 class SimView:

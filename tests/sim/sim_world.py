@@ -250,7 +250,7 @@ class SimTree:
         self.world = world
         self.limits = limits
         self.router: Router | None = None
-        self.lives = 0
+        self.kills = 0
         self._scope = trio.CancelScope()
         self._attaching: list[trio.CancelScope] = []
         self._is_up = trio.Event()
@@ -258,7 +258,6 @@ class SimTree:
     async def run(self) -> None:
         """Keep `emsd` alive, for ever: a life that was killed is followed by another."""
         while True:
-            self.lives += 1
             self.router = Router(self.world, self.limits, self.world.paper)
             with trio.CancelScope() as self._scope:
                 async with trio.open_nursery() as nursery:
@@ -273,6 +272,7 @@ class SimTree:
 
     def kill(self, *, is_power_lost: bool = False) -> None:
         """SIGKILL: nothing after this moment is written or heard."""
+        self.kills += 1
         if self._is_up.is_set():
             self._is_up = trio.Event()
         self.world.switch_disks(is_power_lost=is_power_lost)
@@ -285,17 +285,18 @@ class SimTree:
     async def connect(self, hello: Hello) -> AsyncIterator[tuple[dict[str, Any], SimChannel]]:
         """Open the dialog of a client, as `open_ems` does."""
         await self._is_up.wait()
-        router = self.router
+        router, kills, session = self.router, self.kills, None
         assert router is not None
         await trio.sleep(self.world.delay_s())
-        session = None
+        if self.kills != kills:
+            raise ConnectionLost("emsd was killed")
         with trio.CancelScope() as scope:
             self._attaching.append(scope)
             try:
                 session = await router.attach(hello)
             finally:
                 self._attaching.remove(scope)
-        if session is None:
+        if session is None or self.kills != kills:
             raise ConnectionLost("emsd was killed")
         ours, theirs = self.world.pair()
         async with trio.open_nursery() as nursery:
