@@ -25,6 +25,7 @@ from piker.cli.pikerd import any_journal
 from piker.errors import ServiceUnavailable
 from piker.service import open_piker_runtime
 from piker.service._actor_runtime import _end_when_unused
+from piker.service._attach import describe_use
 from piker.service._mngr import Attached
 from piker.service._registry import connect
 from piker.service._run_file import RunInfo, claim_folder, read_run
@@ -68,6 +69,18 @@ async def test_what_a_daemon_that_is_away_holds_is_not_forgotten() -> None:
                 await trio.sleep(0.001)
         unit.state = "degraded"  # as after a storm of restarts
         assert unit.is_up or services.held_orders == 2
+
+
+async def test_an_order_placed_just_now_counts_as_held() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        address = await kind.spawn_holder(0)
+        with trio.fail_after(3):
+            while services.held_orders != 0:
+                await trio.sleep(0.02)
+        await services.service_tasks["emsd"].beat.wait()
+        async with connect(address) as emsd:
+            await emsd.run(kind.hold, held=2)
+        assert (await describe_use())["held"] == 2
 
 
 # ---- Ctrl-C at a client ----

@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 ENSURE_S = 10.0
 ORDER_DAEMON = "emsd"  # the one that may hold orders while no client is attached
+HEAR_ORDERS_S = 1.5  # a heartbeat comes each second
 STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
 STOP_ORDERS_S = 1.5  # the order daemon leaves whole files behind, and uses the others meanwhile
 
@@ -166,6 +167,13 @@ class Services:
             return self._held if unit.state == "degraded" else None
         self._held = int(stats.get("held", 0))
         return self._held
+
+    async def hear_orders(self) -> None:
+        """Wait for the order daemon's next heartbeat: orders just placed are not in its last."""
+        unit = self.service_tasks.get(ORDER_DAEMON)
+        if unit is not None and unit.is_up:
+            with trio.move_on_after(HEAR_ORDERS_S):
+                await unit.beat.wait()
 
     # ---- what `piker services` shows ----
 

@@ -89,6 +89,7 @@ class Unit:
         self.lives = 0  # times it became ready
         self.failed_starts = 0  # attempts in a row that never became ready
         self.up, self.died, self.done = trio.Event(), trio.Event(), trio.Event()
+        self.beat = trio.Event()  # set by the next heartbeat, then replaced
         self._scope = trio.CancelScope()
         self._spawning: trio.CancelScope | None = None
         self._retry = trio.Event()
@@ -267,6 +268,8 @@ class Unit:
                 heard, self.is_late = trio.current_time(), False
                 if isinstance(beat, dict):
                     self.reported = beat
+                self.beat.set()
+                self.beat = trio.Event()
             tasks.cancel_scope.cancel()
         await ctx.result()
 

@@ -150,7 +150,7 @@ async def leave_private_run(announce: Callable[[str], None]) -> None:
     """
     Say what a private run goes on holding; a ^C within `SECOND_S` ends that run too.
 
-    For a client that was told to end, outside of its runtime. Says nothing, and takes no time,
+    For a client that was told to end, outside of its runtime. Says nothing, within a heartbeat,
     when nothing is held, another client is there, or the run is no private one.
     """
     run = read_run(config.run_dir())
