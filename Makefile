@@ -58,7 +58,7 @@ browser: install
 	@sh config/install_browser.sh
 
 unit: install
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	@sh config/run_tests.sh $(PYTEST_ARGS)
 
 bench: install ## ratios against peers: a table and build/bench.json
 	$(BIN)/python tests/benches

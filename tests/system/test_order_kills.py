@@ -70,7 +70,7 @@ POINTS = {
     "paperboi.answer.sent": 12,
     "datad.ticks.published": 40,
 }
-SHORT = ("emsd.record.durable", "emsd.order.leaving", "paperboi.fill.made", "client.request.left")
+SHORT = ("emsd.record.durable", "paperboi.fill.made", "client.request.left")
 
 
 class Told(msgspec.Struct):
