@@ -2,7 +2,8 @@
 One market watched for its orders: the last price, and every tick for the triggers.
 
 A watch opens its market again when that is lost. When ticks were missed, the newest price is
-asked whether a trigger was crossed meanwhile.
+asked whether a trigger was crossed meanwhile; the price of the last trade that was seen says
+nothing of what was missed, so it fires nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from piker.clearing._world import MarketView, World
 from piker.errors import PikerError
 from piker.log import get_logger
 from piker.model.market import MktPair
-from piker.model.ticks import GAP
+from piker.model.ticks import GAP, RECOVERED, TRADE
 
 log = get_logger(__name__)
 
@@ -41,6 +42,7 @@ class MarketWatch:
         self._mkt: MktPair | None = None
         self._tried = trio.Event()
         self._error: PikerError | None = None
+        self._seen = math.nan  # price of the newest trade that triggers were held against
         self.scope = trio.CancelScope()
 
     @property
@@ -115,12 +117,16 @@ class MarketWatch:
                 self.check_crossed()
             for keeper in self._holders(fqme):
                 keeper.on_ticks(fqme, batch, self)
+            trades = batch["price"][(batch["type"] == TRADE) & (batch["flags"] & RECOVERED == 0)]
+            if len(trades):
+                self._seen = float(trades[-1])
 
     def check_crossed(self) -> None:
         """Fire what was crossed while nobody watched, each once."""
         last = self.last
-        if last is None:
+        if last is None or float(last) == self._seen:
             return
+        self._seen = float(last)
         fqme = self.mkt.fqme
         for keeper in self._holders(fqme):
             keeper.fire(keeper.darks.crossed_while_down(fqme, last, self.mkt), self)

@@ -17,7 +17,7 @@ from piker.clearing._router import Router
 from piker.clearing._session import Hello
 from piker.data._blocks import L1, L2, NO_L1
 from piker.model.market import MktPair
-from piker.model.ticks import TICK_DTYPE, TRADE
+from piker.model.ticks import GAP, TICK_DTYPE, TRADE
 from piker.settings import Clearing, Paper
 from piker.storage.memory_disk import MemoryDisk
 
@@ -93,6 +93,15 @@ class FakeMarket:
         self.last = price
         batch = np.zeros(1, TICK_DTYPE)
         batch["type"], batch["price"], batch["size"] = TRADE, price, 1.0
+        self._tell(batch)
+
+    def gap(self) -> None:
+        """Let every reader hear that it has lost records."""
+        batch = np.zeros(1, TICK_DTYPE)
+        batch["type"] = GAP
+        self._tell(batch)
+
+    def _tell(self, batch: np.ndarray) -> None:
         for reader in self._readers:
             reader.send_nowait(batch)
 

@@ -285,6 +285,53 @@ async def test_a_restart_after_a_kill_holds_everything_again(autojump_clock: Any
             assert await again.quiet()
 
 
+async def test_no_amend_leaves_for_an_order_that_is_known_to_have_ended(
+    autojump_clock: Any,
+) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        engine = await world.engine()
+        await peer.ask(order())
+        sent = await engine.receive()
+        await peer.ask(order(price="98", revision=1))
+        await settle()
+        world.disk.delay_s = 0.5
+        await engine.open(sent)  # lets the amend go, once that is durable
+        await engine.fill(A, "1")
+        await engine.status("closed", oid=A, reqid=None, filled="1")
+        await trio.sleep(3)
+        assert await engine.quiet()
+        words = [await peer.receive() for _ in range(7)]
+        assert [word["reason"] for word in words if word["refused"]] == ["the order is closed"]
+        assert words[-1]["resp"] == "closed"
+
+
+async def test_lost_records_fire_nothing_by_a_trade_that_was_known_before(
+    autojump_clock: Any,
+) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        await peer.ask(order(B, action="alert", exec_mode="live", price="100"))
+        assert await peer.words(1) == ["dark_open"]
+        world.market.gap()
+        await settle()
+        assert B in router.keepers["binance", "paper"].darks
+        world.market.trade(100.0)
+        fired = await peer.receive()
+        assert (fired["resp"], fired["gapped"]) == ("triggered", False)
+
+
+async def test_a_trade_among_lost_records_fires_as_gapped(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        await peer.ask(order(B, action="alert", exec_mode="live", price="101"))
+        assert await peer.words(1) == ["dark_open"]
+        world.market.last = 102.0
+        world.market.gap()
+        fired = await peer.receive()
+        assert (fired["resp"], fired["gapped"]) == ("triggered", True)
+
+
 async def test_a_trigger_crossed_while_down_fires_once_and_gapped(autojump_clock: Any) -> None:
     world = FakeWorld()
     async with open_router(world) as router, open_peer(router) as peer:
