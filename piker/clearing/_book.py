@@ -209,6 +209,8 @@ def _settle(dialog: Dialog, event: on.Event, out: Outputs) -> Dialog:
 
 def _end(dialog: Dialog, event: on.Event, out: Outputs, state: State, reason: str = "") -> Dialog:
     """Return the dialog ended, with its one terminal status as the last word."""
+    if dialog.in_flight and not dialog.has_left:
+        out.append(on.Withdraw(oid=dialog.oid, number=dialog.sent_number))
     dialog = _drop_amends(dialog, event, out, f"the order is {state}")
     dialog = replace(dialog, state=state, ended_ns=event.time_ns)
     _tell(dialog, event, out, reason=reason)

@@ -223,6 +223,7 @@ def check_venue(world: SimWorld, book: Any) -> None:
             row = asked[oid, in_force[oid]]
             assert dialog.order.size == Decimal(row["size"])
             assert dialog.is_fired or dialog.order.price == Decimal(row["price"])
+    check_none_leaves_after_its_end(world)
 
 
 # ---- brackets and limits, from what went over the wire
@@ -245,9 +246,14 @@ def check_brackets(journal: list[Row], book: Any) -> None:
 
 
 def check_legs_apart(world: SimWorld, book: Any) -> None:
-    """One leg of an entry is at the venue at a time (a run without kills)."""
+    """
+    One leg of an entry is at the venue at a time (a run without kills).
+
+    An amend may cross the end of its leg; the venue refuses it, so the leg stays ended.
+    """
     parents = _parents(book)
     out: dict[str, set[str]] = defaultdict(set)
+    ended: set[str] = set()
     both = [(at, 0, row) for at, row in world.told] + [(at, 1, row) for at, row in world.asked]
     for _, is_asked, row in sorted(both, key=lambda one: one[:2]):
         oid = row.get("oid", "")
@@ -255,11 +261,31 @@ def check_legs_apart(world: SimWorld, book: Any) -> None:
             continue
         if is_asked and row["msg"] == "brokerd_order":
             assert row["reduce_only"]
-            out[parent].add(oid)
-            assert len(out[parent]) == 1, "two legs of one entry at the venue"
-        is_end = row["msg"] == "brokerd_status" and row["status"] in ("closed", "canceled")
-        if is_end or (row["msg"] == "error" and row["request"] == "entry"):
-            out[parent].discard(oid)
+            if oid not in ended:
+                out[parent].add(oid)
+            assert len(out[parent]) <= 1, "two legs of one entry at the venue"
+        if not is_asked:
+            assert row["msg"] != "fill" or oid not in ended, "a leg was filled after its end"
+            if _is_end(row):
+                out[parent].discard(oid)
+                ended.add(oid)
+
+
+def check_none_leaves_after_its_end(world: SimWorld) -> None:
+    """No request for an order leaves once its end was heard; a cancel may, as it never waits."""
+    ended: dict[str, int] = {}
+    for at, row in world.told:
+        if _is_end(row):
+            ended.setdefault(row["oid"], at)
+    for at, row in world.left:
+        if row["msg"] == "brokerd_order":
+            assert at <= ended.get(row["oid"], at), f"{row['oid']} left after its end"
+
+
+def _is_end(row: Row) -> bool:
+    if row["msg"] == "error":
+        return bool(row["request"] == "entry")
+    return row["msg"] == "brokerd_status" and row["status"] in ("closed", "canceled")
 
 
 def _parents(book: Any) -> dict[str, str]:

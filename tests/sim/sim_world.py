@@ -72,7 +72,8 @@ class SimChannel:
 
     def __init__(self, world: SimWorld) -> None:
         self.peer: SimChannel = self
-        self.tap: Callable[[Any], None] = lambda message: None
+        self.tap: Callable[[Any], None] = lambda message: None  # what has arrived
+        self.tap_sent: Callable[[Any], None] = lambda message: None
         self._world = world
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._news = trio.Event()
@@ -83,6 +84,7 @@ class SimChannel:
         await trio.lowlevel.checkpoint()
         if self.is_closed or self.peer.is_closed:
             raise trio.BrokenResourceError
+        self.tap_sent(message)
         self.peer._put(msgspec.msgpack.encode(message))
 
     def _put(self, raw: bytes) -> None:
@@ -136,6 +138,7 @@ class SimWorld:
         self.paper = Paper()
         self.terms = paper_terms(self.paper)
         self.notices: list[str] = []
+        self.left: list[tuple[int, dict[str, Any]]] = []  # what emsd sent to the paper engine
         self.asked: list[tuple[int, dict[str, Any]]] = []  # what reached the paper engine
         self.told: list[tuple[int, dict[str, Any]]] = []  # what reached emsd of it
         self._has_journal = False
@@ -186,6 +189,7 @@ class SimWorld:
     ) -> AsyncIterator[tuple[Any, SimChannel]]:
         await trio.sleep(self.delay_s())
         ours, theirs = self.pair()
+        ours.tap_sent = lambda message: self.left.append((self.now_ns(), message))
         theirs.tap = lambda message: self.asked.append((self.now_ns(), message))
         ours.tap = lambda message: self.told.append((self.now_ns(), message))
         self._to_engine = ours

@@ -162,6 +162,14 @@ def test_a_cancel_of_an_intent_that_has_not_left_kills_it_in_the_queue() -> None
     assert (run.cancels(), run.dialog.in_flight) == (1, None)
 
 
+def test_an_amend_that_has_not_left_is_taken_back_when_the_order_ends() -> None:
+    for end in (CLOSED, CANCELED):
+        run = Run(order(), *WORKING, amend(1), end)
+        assert on.Withdraw(oid=run.dialog.oid, number=2) in run.last
+        left = Run(order(), *WORKING, amend(1), on.Left(time_ns=1, number=2), end)
+        assert not any(isinstance(output, on.Withdraw) for output in left.outputs)
+
+
 def test_a_cancel_before_the_ack_is_repeated_with_the_ack() -> None:
     run = Run(order(), SUBMIT, LEFT, CANCEL, refused("cancel"), LATE)
     assert run.dialog.state == "unknown"

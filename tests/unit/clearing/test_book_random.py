@@ -79,12 +79,13 @@ def check(run: Run, event: on.Event, sent_before: int) -> None:
 @cache
 def walked() -> frozenset[tuple[str, type, str]]:
     """
-    Walk random events, going on from each state equally often so that rare ones are not missed.
+    Walk random events, going on from each state equally often so that rare ones are not missed,
+    and from those without a cancel as often as from those with one.
 
     Return each `(state, event, next state)` seen.
     """
     draw = random.Random(9)
-    runs: dict[str, list[Run]] = {"new": [Run(entry) for entry in ENTRIES]}
+    runs = {("new", False): [Run(entry) for entry in ENTRIES]}
     seen = set()
     for _ in range(STEPS):
         start = draw.choice(runs[draw.choice(list(runs))])
@@ -95,7 +96,7 @@ def walked() -> frozenset[tuple[str, type, str]]:
         check(run, event, sent)
         state = run.dialog.state
         seen.add((start.dialog.state, type(event), state))
-        kept = runs.setdefault(state, [])
+        kept = runs.setdefault((state, run.dialog.cancel_called), [])
         if len(run.outputs) < 40:
             kept.append(run)
             if len(kept) > KEPT_MAX:
