@@ -79,6 +79,7 @@ class Terminal:
                 if all(getattr(told, name) == value for name, value in wanted.items()):
                     return told
                 assert not told.is_terminal, told
+                assert not told.refused, told
         raise AssertionError("the stream ended")
 
 
@@ -156,6 +157,7 @@ async def amend_from_page_s(terminal: Terminal, page: Page, pages: list[Page], o
     price = terminal.client.statuses[oid].req.price + Decimal("0.01")
     assert await page.evaluate(AMENDS, oid)
     await page.call(lambda tab: tab.keyboard.press("ArrowUp"))
+    await page.until(lambda facts: has_level(facts, price), "the dotted line stands")
     begun = time.time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(page.call, lambda tab: tab.keyboard.press("Enter"))
@@ -166,6 +168,11 @@ async def amend_from_page_s(terminal: Terminal, page: Page, pages: list[Page], o
     took = time.time() - begun
     await seen_s(pages, oid, price, [begun])
     return took
+
+
+def has_level(facts: dict[str, Any], price: Decimal) -> bool:
+    """Whether a line stands at this price on the page."""
+    return any(line["level"] == float(price) for line in facts["lines"])
 
 
 async def check_stale(terminal: Terminal, pages: list[Page], oid: str) -> None:

@@ -20,8 +20,10 @@ export class Amend {
   /** Begins to move `what` ('price', 'take_profit' or 'stop_loss') of the order of `spec`. */
   start(chart, spec, what, isKeyed = false) {
     const isStaged = spec.kind === 'staged';
-    if (!isStaged && (spec.kind !== 'order' || !isMovable(spec.row))) return false;
-    const row = isStaged ? { oid: 'staged', revision: 0 } : spec.row;
+    if (!isStaged && spec.kind !== 'order') return false;
+    // The book's own row: what is painted may be a frame behind the EMS's last word.
+    const row = isStaged ? { oid: 'staged', revision: 0 } : chart.market.book.rows.get(spec.row.oid);
+    if (!row || (!isStaged && !isMovable(row))) return false;
     const from = what === 'price' ? levelText(row) : '';
     this.state = { chart, row, what, from, level: from, isKeyed, isSent: false, id: 0 };
     return true;
