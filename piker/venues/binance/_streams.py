@@ -173,9 +173,10 @@ class Session:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            frames, self._queue = b"".join(self._queue), []
             try:
-                if frames and (self._finish is None or self._finish[0] != 1008):
+                # What comes in while a part is on its way out goes out before the close.
+                while self._queue and (self._finish is None or self._finish[0] != 1008):
+                    frames, self._queue = b"".join(self._queue), []
                     await ws.send_frames(frames)
                     self.queued -= len(frames)
                 if self._finish is not None:

@@ -14,6 +14,7 @@ import trio
 from fixtures_socket import Client, connect
 
 from piker.errors import ConfigError
+from piker.venues import binance as venue_module
 from piker.venues._faults import Fault
 from piker.venues.binance import Venue, _streams, open_venue
 
@@ -268,6 +269,20 @@ async def test_shutdown_is_announced_before_the_close() -> None:
         assert await client.end() == 1001
 
 
+async def test_shutdown_is_announced_to_a_client_that_lags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(venue_module, "GOODBYE_S", 30.0)
+    path = "/stream?streams=btcusdt@trade/btcusdt@depth@100ms/btcusdt@depth20"
+    async with connect_to_closing_venue(path, speed=5000, until_backlog=True) as client:
+        while frame := await client.next():
+            if b"serverShutdown" in frame:
+                break
+        else:
+            raise AssertionError("closed without a word")
+        assert await client.end() == 1001
+
+
 async def test_socket_is_closed_after_its_life_with_an_announcement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -293,23 +308,29 @@ async def test_web_pages_may_not_touch_the_venues_own_paths() -> None:
 
 
 @asynccontextmanager
-async def connect_to_closing_venue() -> AsyncIterator[Client]:
-    """Yield a client whose venue has just ended."""
+async def connect_to_closing_venue(
+    path: str = "/ws/btcusdt@trade", speed: float = SPEED, *, until_backlog: bool = False
+) -> AsyncIterator[Client]:
+    """Yield a client whose venue has just ended, in the middle of a write if `until_backlog`."""
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
-        urls: list[str] = []
+        venues: list[Venue] = []
         ready = trio.Event()
 
         async def serve() -> None:
-            async with open_venue(seed=7, base_ns=BASE_NS, speed=SPEED) as venue:
-                urls.append(venue.url)
+            async with open_venue(seed=7, base_ns=BASE_NS, speed=speed) as venue:
+                venues.append(venue)
                 ready.set()
                 await stop.wait()
 
         nursery.start_soon(serve)
         await ready.wait()
-        async with connect(urls[0], "/ws/btcusdt@trade") as client:
+        (venue,) = venues
+        async with connect(venue.url, path) as client:
             await client.next_json()
+            with trio.fail_after(30):
+                while until_backlog and not venue.stats()["backlog_bytes"]:
+                    await trio.sleep(0.01)
             stop.set()
             yield client
 
