@@ -71,7 +71,7 @@ async def test_candles_go_on_after_datad_is_killed(tmp_path: Path) -> None:
             lambda facts: facts["period"] == 1 and facts["last"], "the page shows seconds"
         )
         first_s = int(facts["last"]["t"]) - 20
-        for _ in rounds(1, 20):
+        for _ in rounds(2, 20):
             next_at = trio.current_time() + APART_S
             old = await until(lambda: pid_of(state, "datad.binance"), "datad.binance runs")
             os.kill(old, signal.SIGKILL)
@@ -99,7 +99,7 @@ async def test_no_bar_is_missed_when_samplerd_is_killed(tmp_path: Path) -> None:
             lambda facts: facts["period"] == 1 and facts["last"], "the page shows seconds"
         )
         first_s = int(facts["last"]["t"]) - 5
-        for _ in rounds(1, 20):
+        for _ in rounds(2, 20):
             next_at = trio.current_time() + APART_S
             old = await until(lambda: pid_of(state, "samplerd"), "samplerd runs")
             os.kill(old, signal.SIGKILL)
