@@ -147,7 +147,11 @@ async def serve(
             nursery.start_soon(look_after_orders)
             await services.stop_requested.wait()
             nursery.cancel_scope.cancel()
-        if held := services.held_orders:
+        await services.hear_orders()
+        held = services.held_orders
+        if held is None:
+            log.warning("not watched until the next start: what is held")
+        elif held:
             log.warning("not watched until the next start: %s", counted(held))
         log.info("pikerd stops")
 

@@ -50,5 +50,8 @@ async def test_an_alert_is_watched_by_a_private_run_and_again_by_the_next_one(
             await until(lambda: "not watched from" in log.read_text(), "from when to when is said")
             rows = await piker_json(state, "alerts")
             assert [row["fqme"] for row in rows] == [FQME]
+            with trio.fail_after(30):
+                await trio.run_process([*piker, "alerts", FQME, "2"], env=environment(state))
             await end(pikerd)
-        assert "not watched until the next start: 1 order or alert" in log.read_text()
+        # The second one is younger than the order daemon's last word to its supervisor.
+        assert "not watched until the next start: 2 orders and alerts" in log.read_text()
