@@ -3,8 +3,10 @@
 # both with "$@". A tree mostly waits, so the two fit on two cores and take 15 minutes at most.
 python=.venv/bin/python
 log=build/beside.log
-beside="tests/test_examples.py tests/test_layers.py tests/test_ledger_command.py
-    tests/test_order_cli.py tests/test_order_truth.py tests/test_tidy.py"
+beside="tests/test_layers.py tests/test_tidy.py tests/test_ledger_command.py
+    tests/test_order_truth.py tests/test_examples.py tests/test_order_cli.py
+    tests/test_ledger_tree.py tests/system/test_agreement.py tests/test_front_door.py
+    tests/test_feeds.py"
 ignored=$(printf -- '--ignore=%s ' $beside)
 mkdir -p build
 nice -n 10 "$python" -m pytest -m "not soak" -p no:cacheprovider "$@" \

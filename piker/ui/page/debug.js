@@ -24,7 +24,7 @@ export function install(page) {
       gaps: store ? store.gaps.map((gap) => ({ ...gap })) : [], messages: page.status.messages.map(({ text }) => text),
       counts: { ...store?.counts }, banner: c.cards.bannerWords(market), countdown: countdown(c),
       mark: market?.info?.mark ?? '', theme: document.documentElement.dataset.theme, layout: page.layout.name,
-      frames: page.loop.statistics(), rx: { seq: page.link.seq, ver: page.link.ver, lost: page.link.holes } };
+      words_due: Boolean(page.wordsTimer), frames: page.loop.statistics(), rx: { seq: page.link.seq, ver: page.link.ver, lost: page.link.holes } };
   }
 
   function orderFacts(c, market) {

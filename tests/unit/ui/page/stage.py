@@ -102,6 +102,10 @@ class Stage:
             self.page.wait_for_timeout(10)
         raise AssertionError(f"not within {seconds} s: {claim}")
 
+    def until_written(self) -> None:
+        """Wait until the bars above and below the chart say what the page knows."""
+        self.until("!piker.debug.facts().words_due")
+
     def facts(self) -> dict[str, Any]:
         """Return what the page says of itself, after the next paint."""
         facts: dict[str, Any] = self.page.evaluate(

@@ -778,7 +778,7 @@ def test_the_mark_says_paper_or_live(desk):
     accounts = [*ALLOC.accounts, om.Account("binance.main", "live", "0")]
     desk.stage.say(replace(ALLOC, account="binance.main", mode="live", accounts=accounts))
     desk.stage.until("piker.debug.facts().account_mode === 'live'")
-    desk.stage.page.wait_for_timeout(150)
+    desk.stage.until_written()
     assert desk.stage.js(marks) == ["LOCAL", "LIVE"]
 
 

@@ -14,7 +14,7 @@ def say_status(stage, feed, **fields):
     stage.markets[FQME].publish(made)
     stage.pump()
     stage.until(f"piker.debug.facts().feed === '{feed}'")
-    stage.page.wait_for_timeout(150)
+    stage.until_written()
 
 
 def test_live_says_its_latency(stage):
