@@ -27,10 +27,11 @@ from tractor._exceptions import ModuleNotExposed, RemoteActorError, TransportClo
 
 if version("tractor") != "0.1.0a5":
     raise ImportError("patches private names of tractor 0.1.0a5")
-MAX_FRAME, HANDSHAKE_S, MAX_PEERS = 4 << 20, 2.0, 256
+MAX_FRAME, CHUNK, HANDSHAKE_S, MAX_PEERS = 4 << 20, 65536, 2.0, 256
 REGISTRAR = {"register_actor", "unregister_actor", "find_actor", "wait_for_actor", "get_registry"}
 A, P, S, log = _actor.Actor, _portal.Portal, _ipc.MsgpackTCPStream, _actor.log
 S.shook, S.self_ok, S.child, S.why = False, None, False, ""  # per connection: see vet()
+S.deliver = S.buffer = None
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)  # TransportClosed is one of them
 NOTASK, DENIED = trio.TASK_STATUS_IGNORED, "self (not for this peer)"
 
@@ -99,19 +100,66 @@ def vet(s, msg):
 
 
 # Defect: a torn frame, a reset or garbage is an error above all user code. TransportClosed alone is taken calmly.
+# Defect: each message of a stream is formatted three times for a log that is off, with two calls of the kernel for its
+# ends, and waits a turn of the scheduler for each half of its frame: most of what a message costs.
 @patch(S)
 async def _iter_packets(self):
-    read = self.recv_stream.receive_exactly
+    receive, decode = self.stream.receive_some, self.decode
+    if self.buffer is None:  # a reader before us may have left something
+        self.buffer = self.recv_stream._buffer[self.recv_stream._receive_pos :]
+    buffer, is_first = self.buffer, True
     while True:
         try:
-            (size,) = struct.unpack("<I", await read(4))
-            if size > MAX_FRAME:
-                raise ValueError(f"frame of {size} bytes")
-            msg = vet(self, self.decode(await read(size)))
+            while (size := frame_size(buffer)) is None:
+                if not (data := await receive(CHUNK)):
+                    raise ValueError("it closed the connection")
+                buffer += data
+                is_first = True
+            if not is_first:  # of what came at once: others take turns with the rest
+                await trio.lowlevel.checkpoint()
+            is_first, body = False, buffer[4:size]
+            del buffer[:size]
+            msg = decode(body)
+            if self.deliver is not None and self.deliver(msg):
+                continue
+            msg = vet(self, msg)
         except Exception as e:
             self.why = self.why or str(e) or repr(e)
             raise TransportClosed(f"{self.raddr}: {self.why}") from None
         yield msg
+
+
+def frame_size(buffer):
+    """Return the length of the frame in front, its prefix included; None until all of it is there."""
+    if len(buffer) < 4:
+        return None
+    size = 4 + int.from_bytes(buffer[:4], "little")
+    if size > 4 + MAX_FRAME:
+        raise ValueError(f"frame of {size - 4} bytes")
+    return size if len(buffer) >= size else None
+
+
+def deliverer(actor, chan):
+    """Return what puts a message where its stream is read; it returns False when that cannot be done at once."""
+
+    def deliver(msg):
+        if type(msg) is not dict or "yield" not in msg or "error" in msg:
+            return False
+        ctx = actor._contexts.get((chan.uid, msg.get("cid")))
+        if ctx is None:
+            return False
+        try:
+            ctx._send_chan.send_nowait(msg)
+        except (trio.WouldBlock, *GONE):
+            return False
+        return True
+
+    return deliver
+
+
+@patch(_ipc.Channel)
+async def send(self, item):
+    await self.msgstream.send(item)
 
 
 # Defect: a peer that connects and says nothing is waited for without limit, in both directions.
@@ -217,6 +265,7 @@ async def _process_messages(self, chan, shield=False, task_status=NOTASK):
         | (REGISTRAR if self.is_arbiter else set())
         | ({"cancel"} if parent else set())
     )
+    s.deliver = deliverer(self, chan)
     try:
         return await _process_messages.o(self, chan, shield=shield, task_status=task_status)
     except Exception as e:
