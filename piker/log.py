@@ -65,6 +65,16 @@ class ActorFile(RotatingFileHandler):
             with suppress(OSError):
                 os.write((_console or sys.stderr).fileno(), line.encode())
 
+    def shouldRollover(self, record: logging.LogRecord) -> bool:
+        """
+        Whether the file has reached its length; the record that comes then begins the next one.
+
+        The library's own way formats every record twice and asks the file system each time.
+        """
+        if self.stream is None:
+            self.stream = self._open()
+        return 0 < self.maxBytes <= self.stream.tell()
+
     def take_output(self) -> None:
         """From now on file descriptors 1 and 2 are this file, across rotations."""
         self.takes_output = True

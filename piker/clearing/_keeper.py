@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from logging import DEBUG, INFO
 from typing import Any
 
 import numpy as np
@@ -407,7 +408,8 @@ class AccountKeeper:
         """Write down what was told, when nobody waits for it."""
         said, self._said = self._said, []
         for status in said:
-            log.info(
+            log.log(
+                DEBUG if status.resp == "pending" else INFO,
                 "order %s oid=%s account=%s revision=%d %s",
                 status.resp, status.oid, self.name, status.revision, status.reason,
             )  # fmt: skip
