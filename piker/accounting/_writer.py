@@ -30,11 +30,10 @@ from piker.accounting._audit import FillKey, Outcome, fill_key, says
 from piker.accounting._ledger import ZERO, Transaction, find_faults, time_order
 from piker.accounting._places import (
     LedgerLocked,
-    Lock,
     account_name,
     accounting_dir,
-    label_of,
     ledger_name,
+    lock_path,
     read_or_empty,
     replace_file,
 )
@@ -43,7 +42,7 @@ from piker.accounting._tables import Normaliser, Tables, Unexplained
 from piker.errors import ConfigError
 from piker.log import get_logger
 from piker.model.market import MktPair
-from piker.storage.disk import Disk, FolderDisk
+from piker.storage.disk import Disk, FolderDisk, Lock
 
 log = get_logger(__name__)
 
@@ -372,7 +371,7 @@ def open_ledger_writer(
         account,
         ledgers=FolderDisk(home / "ledgers"),
         accounts=FolderDisk(home),
-        lock=Lock(home / f".{broker}.{label_of(broker, account)}.lock"),
+        lock=Lock(lock_path(home, broker, account)),
         normalise=normalise,
     )
     writer.open()

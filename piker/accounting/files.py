@@ -25,16 +25,16 @@ from piker.accounting._audit import Difference, Outcome, fields_of
 from piker.accounting._ledger import Transaction, iter_by_dt
 from piker.accounting._places import (
     LedgerLocked,
-    Lock,
     account_name,
     accounting_dir,
     label_of,
     ledger_name,
+    lock_path,
     replace_file,
 )
 from piker.accounting._tables import Normaliser, Tables, Unexplained
 from piker.accounting._writer import LedgerWriter, open_ledger_writer
-from piker.storage.disk import FolderDisk
+from piker.storage.disk import FolderDisk, Lock
 
 __all__ = [
     "Difference",
@@ -197,7 +197,7 @@ def open_trade_ledger(
             " pass allow_from_sync_code=True"
         )
     folder = _fp.parent if _fp else accounting_dir(broker)
-    lock = Lock(folder / f".{broker}.{label_of(broker, account)}.lock")
+    lock = Lock(lock_path(folder, broker, account))
     holder = lock.take()
     path = ledger_path(broker, account, _fp)
     if holder is not None:

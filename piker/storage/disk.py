@@ -95,22 +95,17 @@ class _RealFile:
         os.close(self._fd)
 
 
-class FolderDisk:
-    """A folder of the file system; made, for its owner alone, when missing."""
+class Lock:
+    """A locked file that names its holder; released when its process ends, however it ends."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self._folder = Path(folder)
-        self._lock_fd: int | None = None
-        # Its own threads, for a write and the mark: nobody else's work stands in the way.
-        self._workers = trio.CapacityLimiter(2)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
 
-    @property
-    def place(self) -> str:
-        return str(self._folder)
-
-    def lock(self) -> str | None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def take(self) -> str | None:
+        """Take it; None when it is ours now, else who has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -120,15 +115,36 @@ class FolderDisk:
         except OSError:
             os.close(fd)
             raise
-        self._lock_fd = fd
+        self._fd = fd
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return None
 
+    def release(self) -> None:
+        """Give it back."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class FolderDisk:
+    """A folder of the file system; made, for its owner alone, when missing."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        self._lock = Lock(self._folder / _LOCK)
+        # Its own threads, for a write and the mark: nobody else's work stands in the way.
+        self._workers = trio.CapacityLimiter(2)
+
+    @property
+    def place(self) -> str:
+        return str(self._folder)
+
+    def lock(self) -> str | None:
+        return self._lock.take()
+
     def unlock(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._lock.release()
 
     def names(self) -> list[str]:
         try:
