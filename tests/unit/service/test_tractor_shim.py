@@ -464,6 +464,37 @@ async def test_abandoned_calls_are_cancelled_on_the_other_side(open_tree: OpenTr
                 await trio.sleep(0.02)
 
 
+class CancelAtMessageLoop(trio.abc.Instrument):
+    """Cancels a scope in the turn in which a connection's message loop is about to begin."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self.is_done = False
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith("._process_messages"):
+            self._scope.cancel()
+            self.is_done = True
+
+
+async def test_connecting_ends_when_cancelled_as_its_message_loop_begins(
+    open_tree: OpenTree,
+) -> None:
+    async with open_tree() as nursery:
+        portal = await start_child(nursery)
+        with trio.fail_after(5), trio.CancelScope() as scope:
+            instrument = CancelAtMessageLoop(scope)
+            trio.lowlevel.add_instrument(instrument)
+            try:
+                async with connect(address("child")):
+                    await trio.sleep_forever()
+            finally:
+                trio.lowlevel.remove_instrument(instrument)
+        assert instrument.is_done
+        assert scope.cancelled_caught
+        assert await portal.run(targets.echo, value=1) == 1
+
+
 async def test_cancelling_an_actor_that_ends_first_is_success(open_tree: OpenTree) -> None:
     async with open_tree() as nursery:
         portal = await start_child(nursery)
