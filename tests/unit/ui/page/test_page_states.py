@@ -4,6 +4,7 @@ import pytest
 from stage import CODE, DAEMONS, FQME, NOW, ORIGIN, picture_of, status
 
 from piker.ui import messages
+from piker.ui.picture import TAIL_ROWS_MAX
 
 pytestmark = pytest.mark.browser
 
@@ -136,6 +137,24 @@ def test_a_hole_in_the_frames_starts_a_resync(stage):
     stage.until("piker.debug.facts().price === 61222.2 && piker.debug.facts().blocks.missing === 0")
     hellos = [said for said in stage.heard if isinstance(said, messages.Hello)]
     assert len(hellos) == 2
+
+
+def test_seconds_that_a_busy_actor_did_not_send_one_by_one_come_with_their_block(stage):
+    stage.page.keyboard.type("1s")
+    stage.page.keyboard.press("Enter")
+    stage.until("piker.debug.facts().period === 1 && piker.debug.facts().blocks.missing === 0")
+    market, late = stage.markets[FQME], TAIL_ROWS_MAX + 6
+    row = market.block(1, int(NOW) // 1024)[0][:, -1:].copy()
+    for second in range(1, late + 1):  # all of them between two frames
+        row[0] = NOW + second
+        market.merge(1, row)
+        market.touch(NOW + second)
+    stage.pump()
+    asked = "([a, b]) => piker.debug.bars(a, b).map((bar) => bar.t)"
+    stage.until("piker.debug.facts().last && piker.debug.facts().last.t > 1732147300")
+    stage.until("piker.debug.facts().blocks.missing === 0")
+    expected = [NOW + second for second in range(1, late + 1)]
+    assert stage.js(asked, [NOW + 1, NOW + late + 1]) == expected
 
 
 def test_a_used_code_gets_one_card(make_stage):
