@@ -1,26 +1,47 @@
 #!/bin/sh
-# Run the short forms: trees of processes in front; beside them what depends on no bound of time,
-# both with "$@". A tree mostly waits, so the two fit on two cores and take 15 minutes at most.
+# Run the short forms in three lanes, each with "$@". In front: trees of processes with bounds of
+# time. Behind them, at a lower priority: trees that mostly wait; and what needs no tree. A tree
+# waits more than it works, so the three fit on two cores and take 15 minutes at most.
 python=.venv/bin/python
-log=build/beside.log
-beside="tests/test_layers.py tests/test_tidy.py tests/test_ledger_command.py
-    tests/test_order_truth.py tests/test_examples.py tests/test_order_cli.py
-    tests/test_ledger_tree.py tests/system/test_agreement.py tests/test_front_door.py
-    tests/test_feeds.py"
-ignored=$(printf -- '--ignore=%s ' $beside)
+trees="tests/test_order_truth.py tests/test_ledger_command.py tests/test_ledger_tree.py
+    tests/test_examples.py tests/test_order_cli.py tests/test_feeds.py
+    tests/system/test_agreement.py tests/system/test_chaos.py tests/system/test_consumers.py
+    tests/test_chart_orders.py tests/test_chart_trading.py"
+plain="tests/backends tests/test_layers.py tests/test_tidy.py"
+for path in tests/unit/*; do
+    case "$path" in
+        */service) ;; # its bounds of time are those of processes
+        */__pycache__) ;;
+        *) plain="$plain $path" ;;
+    esac
+done
 mkdir -p build
-nice -n 10 "$python" -m pytest -m "not soak" -p no:cacheprovider "$@" \
-    tests/unit tests/backends $beside >"$log" 2>&1 &
-other=$!
-trap 'kill -INT "$other" 2>/dev/null; wait "$other"; exit 130' INT TERM
-"$python" -m pytest -m "not soak" --durations=12 --ignore=tests/unit --ignore=tests/backends \
-    $ignored "$@"
+
+# lane NICE NAME FILES...: a lane behind the first one; its output goes to build/NAME.log.
+lane() {
+    priority=$1 log="build/$2.log"
+    shift 2
+    exec nice -n "$priority" "$python" -m pytest -m "not soak" -p no:cacheprovider "$@" \
+        >"$log" 2>&1
+}
+
+lane 10 trees "$@" $trees &
+trees_pid=$!
+lane 15 plain "$@" $plain &
+plain_pid=$!
+trap 'kill -INT "$trees_pid" "$plain_pid" 2>/dev/null; wait; exit 130' INT TERM
+"$python" -m pytest -m "not soak" --durations=12 $(printf -- '--ignore=%s ' $trees $plain) "$@"
 front=$?
-wait "$other"
-code=$?
-cat "$log"
-# 5: "$@" chose no test of this half.
-[ "$code" = 5 ] && [ "$front" != 5 ] && code=0
-[ "$front" = 5 ] && [ "$code" != 5 ] && front=0
-[ "$front" = 0 ] || exit "$front"
-exit "$code"
+wait "$trees_pid"
+trees_code=$?
+wait "$plain_pid"
+plain_code=$?
+cat build/trees.log build/plain.log
+# 5: "$@" chose no test of a lane; that is well as long as it chose one of another.
+result=5
+for code in "$front" "$trees_code" "$plain_code"; do
+    [ "$code" = 5 ] && continue
+    [ "$result" = 5 ] && result=0
+    [ "$code" = 0 ] || result=$code
+done
+exit "$result"

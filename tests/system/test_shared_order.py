@@ -114,8 +114,10 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
         pages, terminal = [one, two], Terminal(client, trades)
         for page in pages:  # they attach by themselves once emsd runs
             await page.until(lambda facts: (facts["desk"] or {}).get("state") == "ready", "orders")
-        facts = await one.facts()
-        price = client.mkt.quantize(facts["bid"] * 0.9985, "price")
+        # well below the market, and on the axis of both pages: a line that is off it has no focus
+        facts = await one.until(lambda facts: depth(facts) > 0.25, "room below the bid", 30)
+        view = facts["view"]
+        price = client.mkt.quantize(view["lo"] + 0.06 * (view["hi"] - view["lo"]), "price")
         order = client.order("buy", price, "0.002")
         await client.send(order)
         await terminal.until(order.oid, state="open")
@@ -133,6 +135,12 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
         assert typical(amends) < SEEN_MAX_S
         assert typical(from_page) < SEEN_MAX_S
         await check_stale(terminal, pages, order.oid)
+
+
+def depth(facts: dict[str, Any]) -> float:
+    """Return how far above its lower end the bid stands on the axis; 1 is the upper end."""
+    view = facts["view"]
+    return float((facts["bid"] - view["lo"]) / (view["hi"] - view["lo"]))
 
 
 async def amend_s(terminal: Terminal, pages: list[Page], oid: str) -> float:
