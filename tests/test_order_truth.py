@@ -26,6 +26,7 @@ from sim.sim_world import LIMITS, SimTree, SimWorld, one_order, snapshots_every
 from piker import clock, config
 from piker.clearing import exact, open_ems, read_journal, sync_ledger
 from piker.clearing._actor_world import ActorWorld, journal_folder
+from piker.service.rpc import service_rows
 from piker.storage.disk import FolderDisk
 
 BTC, ETH = "btcusdt.spot.binance", "ethusdt.spot.binance"
@@ -178,6 +179,12 @@ class RealDesk:
         return open_ems(fqme, client_ref=name)
 
 
+async def is_engine_up() -> bool:
+    """Whether the paper engine, which the first client has asked for, is ready."""
+    rows = await service_rows()
+    return any((row["name"], row["state"]) == ("paperboi.binance", "ready") for row in rows)
+
+
 async def run_really(folder: Path, seed: int, requests: int) -> None:
     """Let three clients of a real tree ask, then compare what it has left on the disk."""
     conf = TEST_CONF + '[clearing]\norders_per_s = 60\nmax_notional = "20000"\ndaily_loss = 0\n'
@@ -192,6 +199,9 @@ async def run_really(folder: Path, seed: int, requests: int) -> None:
         async with trio.open_nursery() as nursery:
             for trader in traders:
                 nursery.start_soon(trader.run)
+            with trio.fail_after(20):  # asked before that, and ended by then, nothing would fill
+                while not await is_engine_up():
+                    await trio.sleep(0.05)
             async with trio.open_nursery() as asking:
                 for trader in traders:
                     asking.start_soon(trader.ask, requests // len(traders))
