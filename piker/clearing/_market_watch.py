@@ -18,7 +18,7 @@ import trio
 from piker import clock
 from piker.clearing._keeper import AccountKeeper
 from piker.clearing._world import MarketView, World
-from piker.errors import PikerError
+from piker.errors import ConnectionLost, PikerError
 from piker.log import get_logger
 from piker.model.market import MktPair
 from piker.model.ticks import GAP, RECOVERED, TRADE
@@ -26,6 +26,7 @@ from piker.model.ticks import GAP, RECOVERED, TRADE
 log = get_logger(__name__)
 
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0
+FIRST_S = 5.0  # a datad that is lost as its market is opened for the first time is back by then
 
 Keepers = Callable[[], Iterable[AccountKeeper]]
 
@@ -83,9 +84,10 @@ class MarketWatch:
 
     async def run(self) -> None:
         """Watch until cancelled; a market that never opened is given up."""
-        delay_s = RETRY_MIN_S
+        delay_s, begun_s = RETRY_MIN_S, trio.current_time()
         with self.scope:
             while True:
+                is_lost = False
                 try:
                     async with self._world.open_market(self.name) as view:
                         delay_s = RETRY_MIN_S
@@ -97,10 +99,12 @@ class MarketWatch:
                         error = error.exceptions[0]
                     assert isinstance(error, PikerError)
                     self.cause, self._error = str(error), error
+                    is_lost = isinstance(error, ConnectionLost)
                 self._view = None
-                self._tried.set()
-                if self._mkt is None and not any(True for _ in self._holders(self.name)):
-                    return
+                if self._mkt is not None or not is_lost or trio.current_time() > begun_s + FIRST_S:
+                    self._tried.set()
+                    if self._mkt is None and not any(True for _ in self._holders(self.name)):
+                        return
                 log.warning("market not watched fqme=%s cause=%s", self.name, self.cause)
                 await trio.sleep(clock.jitter(delay_s))
                 delay_s = min(delay_s * 1.6, RETRY_MAX_S)

@@ -275,8 +275,19 @@ class TradesRelay:
             return
         keeper = self.keepers["paper"]
         now_ns = self._world.now_ns()
-        active = keeper.book.active()
         self._requests = deque()
+        for dialog in keeper.book.active():
+            if dialog.is_open and dialog.filled >= dialog.order.size:
+                # All its fills are in our journal; the word of its end was on its way.
+                ended = BrokerdStatus(
+                    time_ns=now_ns,
+                    reqid=dialog.reqid,
+                    status="closed",
+                    oid=dialog.oid,
+                    filled=dialog.filled,
+                )
+                keeper.hear(ended)
+        active = keeper.book.active()
         for dialog in active:
             if dialog.is_open:
                 await channel.send(self._as_rests(dialog).to_dict())

@@ -1,9 +1,10 @@
 """
 From a client's `send` to the paper engine's word, through the journal, while the market ticks.
 
-The tree is a real one on a backend that ticks 10,000 times a second. Beside it stands the bare
-`fdatasync` of the file system that the journal lies on (PIKER_BENCH_DIR, else the system's folder
-for temporary files), taken between the orders: what no order can be faster than.
+The tree is a real one on a backend that ticks 10,000 times a second. Beside it stand the hops and
+syncs of the same way without an order (`bare_path`), and the bare `fdatasync` of the file system
+that the journal lies on (PIKER_BENCH_DIR, else the system's folder for temporary files), taken
+between the orders: what no order can be faster than.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import trio
+from bare_path import bare_waits
 from bench_journal import RECORD
 from record import Result, compare
 
@@ -56,13 +58,18 @@ def measure() -> Iterator[Result]:
     folder = os.environ.get("PIKER_BENCH_DIR")
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         with quiet(), raw_file(Path(place) / "raw") as sync_s:
-            waits, raw, per_s = trio.run(submit_on_a_tree, Path(place), sync_s)
+            waits, raw, bare, per_s = trio.run(submit_on_a_tree, Path(place), sync_s)
     for name, share, added_s in (("p50", 0.5, ADDED_P50_S), ("p99", 0.99, ADDED_P99_S)):
         ours, floor = (float(np.quantile(times, share)) for times in (waits, raw))
         yield compare(
             f"order.submit_to_paper, {name}", ours * 1e6, "us",
             f"fdatasync alone, {name}", floor * 1e6, target=floor / (floor + added_s),
         )  # fmt: skip
+    ours, least = (float(np.quantile(times, 0.5)) for times in (waits, bare))
+    yield compare(
+        "order.submit_to_paper, its work", ours * 1e6, "us",
+        "its hops and syncs alone, p50", least * 1e6, target=0.5,
+    )  # fmt: skip
     yield compare(
         "order.submit_to_paper, together", per_s, "orders/s", "the order path's need",
         ORDERS_PER_S, target=1.0, smaller_is_better=False,
@@ -71,8 +78,8 @@ def measure() -> Iterator[Result]:
 
 async def submit_on_a_tree(
     folder: Path, sync_s: Callable[[], float]
-) -> tuple[list[float], list[float], float]:
-    """Return the waits of orders sent one by one and of syncs, and the orders a second at once."""
+) -> tuple[list[float], list[float], list[float], float]:
+    """Return the waits of orders one by one, of syncs, of the bare way, and orders a second."""
     async with (
         open_test_pikerd(conf=TEST_CONF + CONF, conf_dir=folder, backends=BACKENDS, seconds=240),
         open_ems(FQME) as (client, trades, _, _, _),
@@ -80,7 +87,8 @@ async def submit_on_a_tree(
         words = Words(trades)
         await one_by_one(client, words, sync_s, SAMPLES // 4)  # warms up
         waits, raw = await one_by_one(client, words, sync_s, SAMPLES)
-        return waits, raw, max([await together(client, words) for _ in range(ROUNDS)])
+        bare = await bare_waits(client.order("buy", PRICE, SIZE).to_dict(), SAMPLES)
+        return waits, raw, bare, max([await together(client, words) for _ in range(ROUNDS)])
 
 
 class Words:

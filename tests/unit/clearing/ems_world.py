@@ -123,7 +123,8 @@ class FakeWorld:
         self.disk = disk or MemoryDisk()
         self.ledgers, self.accounts = MemoryDisk(), MemoryDisk()
         self.market = FakeMarket()
-        self.refuse_market = self.refuse_ledger = None
+        self.refuse_market: Exception | None = None
+        self.refuse_ledger = None
         self.refuse_broker: Exception | None = None
         self.notices: list[str] = []
         self.dialogs, self._opened = trio.open_memory_channel[Pipe](100)

@@ -21,7 +21,7 @@ from ems_world import (
 from piker.clearing import _keeper
 from piker.clearing._messages import Cancel
 from piker.clearing._session import OUTBOX_MAX, Hello
-from piker.errors import ConfigError, ServiceUnavailable
+from piker.errors import ConfigError, ConnectionLost, ServiceUnavailable
 
 A, B = "a" * 32, "b" * 32
 
@@ -56,6 +56,32 @@ async def test_a_paper_order_goes_from_entry_to_ledger(autojump_clock: Any) -> N
         balances = router.keepers["binance", "paper"].book.balances(Decimal(1000))
         assert balances == {"btc": 1, "usdt": Decimal("899.2")}
         assert b'["t2"]' in world.ledgers.read("trades_binance_paper.toml")
+
+
+async def test_a_market_whose_datad_dies_as_it_is_opened_is_opened_again(
+    autojump_clock: Any,
+) -> None:
+    world = FakeWorld()
+    world.refuse_market = ConnectionLost("datad.binance: peer is gone")
+    async with open_router(world) as router, trio.open_nursery() as nursery:
+
+        async def restart() -> None:
+            await trio.sleep(1)
+            world.refuse_market = None
+
+        nursery.start_soon(restart)
+        async with open_peer(router) as peer:
+            assert peer.first["fqme"] == FQME
+
+
+async def test_a_market_whose_datad_stays_away_is_an_error_in_time(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    world.refuse_market = ConnectionLost("datad.binance: peer is gone")
+    async with open_router(world) as router:
+        begun = trio.current_time()
+        with pytest.raises(ConnectionLost, match="peer is gone"):
+            await router.attach(Hello(fqme=FQME))
+        assert 5 < trio.current_time() - begun < 12
 
 
 async def test_a_cancel_of_what_has_not_left_kills_it(autojump_clock: Any) -> None:
@@ -253,6 +279,24 @@ async def test_a_new_paper_engine_is_told_what_rests(autojump_clock: Any) -> Non
         assert [each["client_id"] for each in asked] == [amend["client_id"], entry["client_id"]]
         assert asked[0]["reqid"] == first["client_id"]
         assert asked[1]["reqid"] is None
+
+
+async def test_an_order_whose_last_fill_is_known_is_closed_though_its_end_was_not_recorded(
+    autojump_clock: Any,
+) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        engine = await world.engine()
+        await peer.ask(order())
+        await engine.open(await engine.receive())
+        await engine.fill(A, "0.4")
+        await engine.fill(A, "0.6")
+        assert await peer.words(4) == ["pending", "open", "fill", "fill"]
+        engine.pipe.close()
+        again = await world.engine()
+        assert [told["msg"] for told in again.told] == ["paper_account"]
+        assert await peer.words(1) == ["closed"]
+        assert not router.keepers["binance", "paper"].book.active()
 
 
 async def test_a_restart_after_a_kill_holds_everything_again(autojump_clock: Any) -> None:
