@@ -13,13 +13,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import trio
 
 from piker import _entry as _entry  # silences the pinned trio's deprecation warnings
-from piker.clearing import Order, OrderClient, Status, TradesStream, open_ems
+from piker.clearing import (
+    BrokerdPosition,
+    Order,
+    OrderClient,
+    Status,
+    TradesStream,
+    open_ems,
+)
 from piker.errors import OrderRejected
 from piker.model.market import snap
 from piker.service import open_piker_runtime
@@ -48,19 +56,29 @@ class Bot:
     async def listen(self) -> None:
         """Print every status."""
         async for message in self.trades:
-            if isinstance(message, Status):
-                say(
-                    oid=message.oid,
-                    resp=message.resp,
-                    state=message.state,
-                    refused=message.refused,
-                    reason=message.reason,
-                    revision=message.revision,
-                    is_terminal=message.is_terminal,
-                    fill=message.brokerd_msg if message.resp == "fill" else None,
-                )
-            self.news.set()
-            self.news = trio.Event()
+            self.take(message)
+
+    def drain(self) -> None:
+        """Print what has come and was not printed yet: the tables know it before it is read."""
+        with suppress(trio.WouldBlock):
+            while True:
+                self.take(self.trades.receive_nowait())
+
+    def take(self, message: Status | BrokerdPosition) -> None:
+        """Print a status, and wake who waits for news."""
+        if isinstance(message, Status):
+            say(
+                oid=message.oid,
+                resp=message.resp,
+                state=message.state,
+                refused=message.refused,
+                reason=message.reason,
+                revision=message.revision,
+                is_terminal=message.is_terminal,
+                fill=message.brokerd_msg if message.resp == "fill" else None,
+            )
+        self.news.set()
+        self.news = trio.Event()
 
     async def until(self, oid: str, claim: Claim) -> Status | None:
         """Return the order's status once `claim` holds; None when it ended in another way."""
@@ -194,6 +212,7 @@ async def main(fqme: str, last: str, is_finish: bool) -> None:
                 await bot.end(oid)
         else:
             await trade(bot, Decimal(last))
+        bot.drain()
         say(done=bot.done, reattached=client.reattached)
         nursery.cancel_scope.cancel()
 
