@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +13,7 @@ from ems_world import (
     FQME,
     FREE,
     FakeWorld,
+    Peer,
     open_order_client,
     open_peer,
     open_router,
@@ -20,6 +23,7 @@ from ems_world import (
 
 from piker.clearing import _keeper
 from piker.clearing._messages import Cancel
+from piker.clearing._router import Router
 from piker.clearing._session import OUTBOX_MAX, Hello
 from piker.errors import ConfigError, ConnectionLost, ServiceUnavailable
 
@@ -350,13 +354,20 @@ async def test_no_amend_leaves_for_an_order_that_is_known_to_have_ended(
         assert words[-1]["resp"] == "closed"
 
 
+@asynccontextmanager
+async def open_armed_alert(world: FakeWorld, price: str) -> AsyncIterator[tuple[Router, Peer]]:
+    """Yield a router that holds the alert `B` at a price, and the client that has placed it."""
+    async with open_router(world) as router, open_peer(router) as peer:
+        await peer.ask(order(B, action="alert", exec_mode="live", price=price))
+        assert await peer.words(1) == ["dark_open"]
+        yield router, peer
+
+
 async def test_lost_records_fire_nothing_by_a_trade_that_was_known_before(
     autojump_clock: Any,
 ) -> None:
     world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        await peer.ask(order(B, action="alert", exec_mode="live", price="100"))
-        assert await peer.words(1) == ["dark_open"]
+    async with open_armed_alert(world, "100") as (router, peer):
         world.market.gap()
         await settle()
         assert B in router.keepers["binance", "paper"].darks
@@ -367,9 +378,7 @@ async def test_lost_records_fire_nothing_by_a_trade_that_was_known_before(
 
 async def test_a_trade_among_lost_records_fires_as_gapped(autojump_clock: Any) -> None:
     world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        await peer.ask(order(B, action="alert", exec_mode="live", price="101"))
-        assert await peer.words(1) == ["dark_open"]
+    async with open_armed_alert(world, "101") as (_, peer):
         world.market.last = 102.0
         world.market.gap()
         fired = await peer.receive()
