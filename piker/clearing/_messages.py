@@ -16,7 +16,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -29,6 +30,7 @@ DIGITS_MAX = 28  # what `Decimal` arithmetic keeps exact by default
 MAGNITUDE_MAX = 24  # powers of ten either way: beyond any price or size, below any memory trap
 TEXT_MAX = 128  # characters of an id, account or tag
 ROUTE_MAX = 8  # brokers named by one order
+ZERO = Decimal(0)
 
 Reqid = int | str | None
 Action = Literal["buy", "sell", "alert"]
@@ -40,6 +42,13 @@ OrderType = Literal["limit", "market", "stop", "take_profit"]
 TimeInForce = Literal["gtc", "ioc", "fok", "gtd"]
 Requested = Literal["", "entry", "amend", "cancel"]
 Side = Literal[">=", "<="]  # of a trigger: it is true at or above, at or below its price
+ExecMode = Literal["dark", "live", "paper"]
+WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("action", get_args(Action)),
+    ("exec_mode", get_args(ExecMode)),
+    ("order_type", get_args(OrderType)),
+    ("time_in_force", get_args(TimeInForce)),
+)
 TERMINAL_RESPS = frozenset({"closed", "canceled", "error"})
 
 
@@ -50,26 +59,43 @@ def exact(field: str, value: object) -> Decimal:
     Raises:
       ValueError: not a number, not finite, or longer than an exact sum can hold; names `field`.
     """
+    number = value if type(value) is Decimal else _read_number(field, value)
+    text = str(number)
+    # Nearly all are written out and short, and need no closer look.
+    if len(text) <= MAGNITUDE_MAX and text.replace(".", "", 1).isdecimal():
+        return number or ZERO
+    if not number.is_finite():
+        raise ValueError(f"{field}: was {str(value)[:40]}, expected a finite number")
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    if len(digits) > DIGITS_MAX or max(abs(number.adjusted()), abs(exponent)) > MAGNITUDE_MAX:
+        raise ValueError(f"{field}: was {str(value)[:40]}, expected at most {DIGITS_MAX} digits")
+    return Decimal(format(number, "f")) if number else ZERO
+
+
+def _read_number(field: str, value: object) -> Decimal:
+    """
+    Return the decimal that `value` spells.
+
+    Raises:
+      ValueError: it spells none; names `field`.
+    """
     if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
         raise ValueError(f"{field}: was {value!r}, expected a decimal number")
     text = str(value)
     try:
-        number = Decimal(text if text.isascii() and "_" not in text else "")
+        return Decimal(text if text.isascii() and "_" not in text else "")
     except InvalidOperation:
         raise ValueError(f"{field}: was {text[:40]!r}, expected a decimal number") from None
-    if not number.is_finite():
-        raise ValueError(f"{field}: was {text[:40]}, expected a finite number")
-    _, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    if len(digits) > DIGITS_MAX or max(abs(number.adjusted()), abs(exponent)) > MAGNITUDE_MAX:
-        raise ValueError(f"{field}: was {text[:40]}, expected at most {DIGITS_MAX} digits")
-    return Decimal(format(number, "f")) if number else Decimal(0)
 
 
 def _settle_decimals(message: msgspec.Struct, *fields: str) -> None:
     """Replace the decimals of a new message by their exact form."""
     for field in fields:
-        force_setattr(message, field, exact(field, getattr(message, field)))
+        given = getattr(message, field)
+        settled = exact(field, given)
+        if settled is not given:
+            force_setattr(message, field, settled)
 
 
 def _text(field: str, value: str, *, required: bool = False) -> None:
@@ -125,7 +151,7 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
     """
 
     action: Action
-    exec_mode: Literal["dark", "live", "paper"]
+    exec_mode: ExecMode
     oid: str
     symbol: str
     account: str
@@ -139,15 +165,21 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
 
     def __post_init__(self) -> None:
         _settle_decimals(self, "price", "size")
-        force_setattr(self, "size", abs(self.size))
-        for field in ("trigger_price", "take_profit", "stop_loss"):
-            if getattr(self, field) is not None:
-                _settle_decimals(self, field)
-        force_setattr(self, "brokers", tuple(self.brokers))
+        if self.size < ZERO:
+            force_setattr(self, "size", -self.size)
+        if self.trigger_price is not None:
+            _settle_decimals(self, "trigger_price")
+        if self.take_profit is not None:
+            _settle_decimals(self, "take_profit")
+        if self.stop_loss is not None:
+            _settle_decimals(self, "stop_loss")
+        if type(self.brokers) is not tuple:
+            force_setattr(self, "brokers", tuple(self.brokers))
         _check_names(self)
         _check_amounts(self)
         _check_terms(self)
-        _check_bracket(self)
+        if self.parent or self.has_legs:
+            _check_bracket(self)
 
     @property
     def is_alert(self) -> bool:
@@ -180,16 +212,12 @@ def _check_names(order: Order) -> None:
     _check_symbol(order.symbol)
     if len(order.brokers) > ROUTE_MAX:
         raise ValueError(f"brokers: were {len(order.brokers)}, expected at most {ROUTE_MAX}")
-    for field, known in (
-        ("action", ("buy", "sell", "alert")),
-        ("exec_mode", ("dark", "live", "paper")),
-        ("order_type", ("limit", "market", "stop", "take_profit")),
-        ("time_in_force", ("gtc", "ioc", "fok", "gtd")),
-    ):
+    for field, known in WORDS:
         if (value := getattr(order, field)) not in known:
             raise ValueError(f"{field}: was {value!r}, expected one of {', '.join(known)}")
 
 
+@lru_cache(maxsize=256)  # the same few markets, order after order
 def _check_symbol(fqme: str) -> None:
     """
     Refuse a market's name that is not an fqme.
@@ -210,7 +238,7 @@ def _check_amounts(order: Order) -> None:
     Raises:
       ValueError: names the field.
     """
-    if order.price < 0:
+    if order.price < ZERO:
         raise ValueError(f"price: was {order.price}, expected above 0")
     has_trigger = order.trigger_price is not None or order.trail
     needs_price = order.order_type == "limit" and not (order.is_dark and has_trigger)
@@ -503,7 +531,8 @@ class BrokerdFill(Message, frozen=True, kw_only=True, tag="fill"):
 
     def __post_init__(self) -> None:
         _settle_decimals(self, "size", "price", "fee")
-        force_setattr(self, "size", abs(self.size))
+        if self.size < ZERO:
+            force_setattr(self, "size", -self.size)
         if not self.size:
             raise ValueError("size: was 0, expected above 0")
         if not self.tid:
@@ -529,6 +558,28 @@ IntentMsg = BrokerdOrder | BrokerdCancel | PaperOrder | PaperAccount | PaperRead
 BrokerMsg = BrokerdOrderAck | BrokerdStatus | BrokerdFill | BrokerdError | BrokerdPosition | Status
 
 
+class _Kinds:
+    """
+    The types that one side sends.
+
+    msgspec works out a union anew at each conversion, but a single type only once: so what `msg`
+    names is converted to that type alone.
+    """
+
+    def __init__(self, union: Any) -> None:
+        self._union = union
+        self._by_tag = {kind.__struct_config__.tag: kind for kind in get_args(union)}
+
+    def of(self, raw: object) -> Any:
+        """Return what `raw` is to be converted to: the type that it names, or any of them."""
+        tag = raw.get("msg") if isinstance(raw, dict) else None
+        return self._by_tag.get(tag, self._union) if isinstance(tag, str) else self._union
+
+
+_CLIENT, _EMS = _Kinds(ClientMsg), _Kinds(EmsMsg)
+_INTENT, _BROKER = _Kinds(IntentMsg), _Kinds(BrokerMsg)
+
+
 def parse_request(raw: object) -> ClientMsg:
     """
     Return the order or cancel of a client.
@@ -538,7 +589,7 @@ def parse_request(raw: object) -> ClientMsg:
     """
     tagged = _tagged(raw, lambda fields: "cancel" if fields.get("action") == "cancel" else "order")
     try:
-        request: ClientMsg = _convert(tagged, ClientMsg)
+        request: ClientMsg = _convert(tagged, _CLIENT)
         return request
     except ValueError as err:
         oid = raw.get("oid") if isinstance(raw, dict) else None
@@ -553,7 +604,7 @@ def parse_reply(raw: object) -> EmsMsg:
       BadPayload: it is neither a status nor a position; names the field.
     """
     tagged = _tagged(raw, lambda fields: fields.get("name", ""))
-    message: EmsMsg = _parse(tagged, EmsMsg, "emsd")
+    message: EmsMsg = _parse(tagged, _EMS, "emsd")
     return message
 
 
@@ -568,7 +619,7 @@ def parse_intent(raw: object) -> IntentMsg:
         raw,
         lambda fields: "brokerd_cancel" if fields.get("action") == "cancel" else "brokerd_order",
     )
-    message: IntentMsg = _parse(tagged, IntentMsg, "emsd")
+    message: IntentMsg = _parse(tagged, _INTENT, "emsd")
     return message
 
 
@@ -580,7 +631,7 @@ def parse_broker(raw: object) -> BrokerMsg:
       BadPayload: it has no shape that we know; names the field.
     """
     tagged = _tagged(raw, _broker_tag)
-    message: BrokerMsg = _parse(tagged, BrokerMsg, "broker")
+    message: BrokerMsg = _parse(tagged, _BROKER, "broker")
     return message
 
 
@@ -597,22 +648,22 @@ def _tagged(raw: object, tag_of: Callable[[dict[Any, Any]], Any]) -> object:
     return raw
 
 
-def _parse(raw: object, kind: Any, sender: str) -> Any:
-    """Return `raw` as one of `kind`, or raise `BadPayload` in the name of its sender."""
+def _parse(raw: object, kinds: _Kinds, sender: str) -> Any:
+    """Return `raw` as one of `kinds`, or raise `BadPayload` in the name of its sender."""
     try:
-        return _convert(raw, kind)
+        return _convert(raw, kinds)
     except ValueError as err:
         raise BadPayload(f"{sender}: {err}", reprlib.repr(raw).encode()) from None
 
 
-def _convert(raw: object, kind: Any) -> Any:
+def _convert(raw: object, kinds: _Kinds) -> Any:
     """
-    Return `raw` as one of `kind`.
+    Return `raw` as one of `kinds`.
 
     Raises:
       ValueError: it is not; msgspec's own `ValidationError` is one.
     """
     try:
-        return msgspec.convert(raw, kind)
+        return msgspec.convert(raw, kinds.of(raw))
     except (TypeError, OverflowError, RecursionError) as err:
         raise ValueError(f"was not readable ({err})") from None

@@ -117,6 +117,20 @@ def test_decimals_are_written_without_an_exponent() -> None:
     assert str(exact("price", "-0.0")) == "0"
 
 
+def test_each_spelling_of_a_number_is_taken_as_the_same_digits() -> None:
+    for text, digits in [
+        ("1.50", "1.50"), ("-1.50", "-1.50"), ("007", "7"), ("1E-7", "0.0000001"), ("0.00", "0"),
+        ("9" * 24, "9" * 24), ("9" * 25, "9" * 25), ("0." + "0" * 23 + "1", "0." + "0" * 23 + "1"),
+        ("1" * 14 + "." + "5" * 14, "1" * 14 + "." + "5" * 14),
+    ]:  # fmt: skip
+        assert f"{exact('price', text):f}" == digits
+        assert f"{exact('price', Decimal(text)):f}" == digits
+    for text in ("9" * 26, "0." + "0" * 24 + "1", "1" * 15 + "." + "5" * 14, "1E+25", "-Infinity"):
+        for value in (text, Decimal(text)):
+            with pytest.raises(ValueError, match="price: was"):
+                exact("price", value)
+
+
 REFUSED = [
     ("action", "hold"), ("exec_mode", "later"), ("oid", ""), ("oid", "a\nb"), ("oid", "x" * 200),
     ("oid", 5), ("symbol", "btcusdt"), ("symbol", ""), ("account", ""), ("price", "0"),
@@ -181,6 +195,15 @@ def test_rubbish_is_refused_and_never_raises_anything_else() -> None:
         for parse in (parse_broker, parse_reply, parse_intent):
             with pytest.raises(BadPayload):
                 parse(raw)
+
+
+def test_a_map_of_a_type_that_the_sender_does_not_use_is_refused_by_its_name() -> None:
+    for parse, foreign in [
+        (parse_request, "ack"), (parse_reply, "order"), (parse_intent, "fill"),
+        (parse_broker, "paper_ready"), (parse_broker, 5), (parse_broker, ["ack"]),
+    ]:  # fmt: skip
+        with pytest.raises((OrderRejected, BadPayload), match=r"`\$\.msg`"):
+            parse({**ORDER, "msg": foreign})
 
 
 def test_a_fill_needs_a_trade_id_and_a_size() -> None:
