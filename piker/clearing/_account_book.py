@@ -72,16 +72,17 @@ class AccountBook:
         for oid, number in record.left:
             self.dialogs.apply(oid, on.Left(time_ns=record.time_ns, number=number))
         outputs = self._take(record)
-        fills = [output for output in outputs if isinstance(output, on.Book)]
-        for book in fills:
-            self._book_fill(book.oid, book.fill)
+        fills: list[on.Book] = []
         for output in outputs:
             if isinstance(output, on.Tell):
                 self._index(self.dialogs[output.status.oid])
+            elif isinstance(output, on.Book):
+                self._book_fill(output.oid, output.fill)
+                fills.append(output)
         self.changed = self.changed or bool(fills) or self.dialogs.changes != before
         if self.changed:
             self.last_ns = max(self.last_ns, record.time_ns)
-        return outputs + tuple(self._holds(fills))
+        return (*outputs, *self._holds(fills)) if fills else outputs
 
     def _take(self, record: rec.Input) -> Outputs:
         """Return what the input itself leads to."""

@@ -105,7 +105,8 @@ def status_of(dialog: Dialog, time_ns: int) -> Status:
 
 def _tell(dialog: Dialog, event: on.Event, out: Outputs, **words: Any) -> None:
     """Tell clients what the dialog is now; with `refused`, that nothing has changed and why."""
-    out.append(on.Tell(status=replace(status_of(dialog, event.time_ns), **words)))
+    status = status_of(dialog, event.time_ns)
+    out.append(on.Tell(status=replace(status, **words) if words else status))
 
 
 # ---- what leaves for the broker
@@ -221,6 +222,8 @@ def _drop_amends(
     dialog: Dialog, event: on.Event, out: Outputs, reason: str, *, keep_sent: bool = False
 ) -> Dialog:
     """Return the dialog without its amends, each told as refused; `keep_sent`: only the queue."""
+    if not (dialog.queued or dialog.in_flight or dialog.state == "amend_in_flight"):
+        return dialog
     dropped = [dialog.queued, None if keep_sent else dialog.in_flight]
     left_in = dialog.in_flight if keep_sent else None
     settled = replace(dialog, in_flight=left_in, queued=None)
@@ -242,7 +245,8 @@ def _on_submit(dialog: Dialog, event: on.Submit, out: Outputs) -> Dialog:
         dialog = replace(dialog, state="dark_open", trigger_side=side, best=best)
         _arm(dialog, out)
     else:
-        dialog = _send_entry(replace(dialog, state="pending"), event, out)
+        _send(dialog, event, out)
+        dialog = replace(dialog, state="pending", sent_ns=event.time_ns)
     _tell(dialog, event, out)
     return dialog
 
@@ -455,8 +459,8 @@ def _confirm(dialog: Dialog, event: on.Event, out: Outputs) -> Dialog:
 
 def _go_on(dialog: Dialog, event: on.Event, out: Outputs) -> Dialog:
     """Tell that the order rests, then send what waited for that."""
-    queued, bare = dialog.queued, replace(dialog, queued=None)
-    rests = _settle(bare, event, out)
+    queued = dialog.queued
+    rests = _settle(replace(dialog, queued=None) if queued else dialog, event, out)
     _tell(rests, event, out)
     return _settle(replace(rests, queued=queued), event, out) if queued else rests
 

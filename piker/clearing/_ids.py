@@ -22,8 +22,8 @@ def client_order_id(account: str, oid: str, number: int) -> str:
     blake2b-128 over the three parts, each with its length before it, so that no two requests
     spell the same text.
     """
-    parts = (account, oid, str(number))
-    text = "".join(f"{len(part)}:{part}" for part in parts)
+    digits = str(number)
+    text = f"{len(account)}:{account}{len(oid)}:{oid}{len(digits)}:{digits}"
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -11,6 +11,7 @@ market's tick (0.25 grids included), never merely rounded to a number of digits.
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +24,9 @@ ASSET_TYPES = frozenset(
         "index", "cfd", "mutual_fund", "warrant", "bag", "unknown",
     }
 )  # fmt: skip
+
+
+ONE = Decimal(1)
 
 
 def dec_digits(value: Decimal | str | int) -> int:
@@ -46,8 +50,14 @@ def snap(value: Decimal | str | float, tick: Decimal) -> Decimal:
     exact = value if isinstance(value, Decimal) else Decimal(str(value))
     if not tick:
         return exact
-    steps = (exact / tick).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
-    return (steps * tick).quantize(Decimal(1).scaleb(-dec_digits(tick)))
+    steps = (exact / tick).quantize(ONE, rounding=ROUND_HALF_EVEN)
+    return (steps * tick).quantize(_last_digit(tick))
+
+
+@lru_cache(maxsize=256)  # the same few ticks, price after price
+def _last_digit(tick: Decimal) -> Decimal:
+    """Return one unit of the last decimal that `tick` needs: 0.25 -> 0.01."""
+    return ONE.scaleb(-dec_digits(tick))
 
 
 def unpack_fqme(fqme: str, broker: str | None = None) -> tuple[str, str, str, str]:
@@ -101,7 +111,7 @@ class Asset(msgspec.Struct, frozen=True, omit_defaults=True):
         return out | ({"info": self.info} if self.info else {})
 
 
-class MktPair(msgspec.Struct, frozen=True, omit_defaults=True):
+class MktPair(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """
     One tradable market: `dst` is bought with `src`, at `venue`, through `broker`.
 
@@ -124,7 +134,7 @@ class MktPair(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         return self.fqme
 
-    @property
+    @cached_property  # asked for with each order and each batch of ticks
     def fqme(self) -> str:
         """The full address, for example `btcusdt.spot.binance`."""
         return self.get_fqme()
