@@ -44,6 +44,8 @@ class MarketWatch:
         self._tried = trio.Event()
         self._error: PikerError | None = None
         self._seen = math.nan  # price of the newest trade that triggers were held against
+        self._read = math.nan  # the last price as it was read, and as `last` returns it
+        self._last = Decimal(0)
         self.scope = trio.CancelScope()
 
     @property
@@ -63,7 +65,11 @@ class MarketWatch:
         if self._view is None:
             return None
         price = self._view.l1().last
-        return None if math.isnan(price) else self.mkt.quantize(price, "price")
+        if math.isnan(price):
+            return None
+        if price != self._read:
+            self._read, self._last = price, self.mkt.quantize(price, "price")
+        return self._last
 
     def is_stale(self) -> str:
         """Why prices are not current, or '' when they are."""
@@ -113,6 +119,7 @@ class MarketWatch:
         """Look at every tick for the triggers that are armed."""
         ticks = view.ticks()
         self._view, self._mkt, self.cause = view, view.mkt, ""
+        self._read = math.nan  # the tick may be another one
         self._tried.set()
         fqme = view.mkt.fqme
         self.check_crossed()

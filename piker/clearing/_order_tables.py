@@ -132,9 +132,9 @@ class OrderTables:
             if status.refused and status.req is not None:
                 self._sent_orders[oid] = status.req
         self._asked.pop(oid, None)
-        kept = replace(status, refused="", reason="" if status.refused else status.reason)
         if status.resp == "error" and status.refused:
             return True  # about an order that nobody knows
+        kept = replace(status, refused="", reason="") if status.refused else status
         self.statuses[oid] = kept
         if kept.is_terminal:
             self.dialogs.pop(oid, None)

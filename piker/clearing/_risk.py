@@ -27,6 +27,7 @@ RiskLimits = Clearing
 
 SECOND_NS = 1_000_000_000
 ZERO = Decimal(0)
+PRICES = ("price", "trigger_price", "take_profit", "stop_loss")
 
 
 class RiskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,11 +92,13 @@ class RiskGate:
 
     def __init__(self, limits: RiskLimits) -> None:
         self.limits = limits
+        self._band_share = limits.price_band_pct / 100
         self._passed: deque[int] = deque(maxlen=max(1, limits.orders_per_s))
 
     def check(self, order: Order, view: RiskView) -> str:
         """Return why `order`, or an amend of `view.known`, is refused; '' when it passes."""
-        if reason := self._off_tick(order, view) or self._legs(order, view):
+        reason = self._off_tick(order, view) or (self._legs(order, view) if order.has_legs else "")
+        if reason:
             return reason
         if order.is_alert:
             return self._last(view) if view.last is None else ""
@@ -130,9 +133,9 @@ class RiskGate:
 
     def _off_tick(self, order: Order, view: RiskView) -> str:
         tick = view.mkt.price_tick
-        for field in ("price", "trigger_price", "take_profit", "stop_loss"):
+        for field in PRICES if tick else ():
             value = getattr(order, field)
-            if value and tick and value % tick:
+            if value and value % tick:
                 return f"{field}: was {value}, expected a multiple of {tick}"
         tick = view.mkt.size_tick
         if tick and order.size % tick:
@@ -142,7 +145,7 @@ class RiskGate:
     def _legs(self, order: Order, view: RiskView) -> str:
         """Refuse a stop that would fire, or a take-profit that would, as soon as it is held."""
         anchor = order.trigger_price or order.price or view.last
-        if anchor is None or not order.has_legs:
+        if anchor is None:
             return ""
         is_buy = order.action == "buy"
         for field, is_above in (("take_profit", is_buy), ("stop_loss", not is_buy)):
@@ -170,7 +173,7 @@ class RiskGate:
 
     def _band(self, order: Order, price: Decimal, view: RiskView, *, is_fired: bool = False) -> str:
         """Refuse a limit too far on the far side of the market; away from it is free."""
-        share, last = self.limits.price_band_pct / 100, view.last
+        share, last = self._band_share, view.last
         is_market = order.order_type == "market" or not price
         if not share or last is None or is_market or (order.is_dark and not is_fired):
             return ""
@@ -222,8 +225,11 @@ class RiskGate:
         return ""
 
     def _loss(self, view: RiskView) -> str:
-        limit, made = self.limits.daily_loss, view.realised - view.fees + view.unrealised
-        if limit and -made >= limit:
+        limit = self.limits.daily_loss
+        if not limit:
+            return ""
+        made = view.realised - view.fees + view.unrealised
+        if -made >= limit:
             return f"daily_loss: was {_money(-made, limit)} {view.quote} today, limit {limit}"
         return ""
 
