@@ -22,7 +22,7 @@ Reading order: `_fill_events` and `_queue`, the requests, the market's events, `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from heapq import heappop, heappush
 from typing import Final
@@ -498,28 +498,41 @@ class PaperBook:
         if price:
             covered[price] = size, now_ns
 
-    def _displayed(self, side: int) -> list[tuple[int, int]]:
-        """Return the displayed levels of one side: the newest quote, then what is behind it."""
-        best, size = (self.bid, self.bid_size) if side == BUY else (self.ask, self.ask_size)
+    def _best(self, side: int) -> tuple[int, int]:
+        """Return the newest quote of one side."""
+        return (self.bid, self.bid_size) if side == BUY else (self.ask, self.ask_size)
+
+    def _displayed(self, side: int) -> Iterator[tuple[int, int]]:
+        """Yield the displayed levels of one side: the newest quote, then what is behind it."""
+        best, size = self._best(side)
+        if best:
+            yield best, size
+        behind = self._behind(side)
+        for price in sorted(behind, reverse=side == BUY):
+            if not best or side * (best - price) > 0:
+                yield price, behind[price]
+
+    def _behind(self, side: int) -> dict[int, int]:
+        """Return what the newest book shows of one side, and quotes that are newer than it."""
         behind = dict(self._book[side])
         for price, (covered, seen_ns) in self._covered[side].items():
             if self._now_ns - seen_ns <= COVERED_NS:
                 behind[price] = covered
-        return ([(best, size)] if best else []) + [
-            (price, behind[price])
-            for price in sorted(behind, reverse=side == BUY)
-            if not best or side * (best - price) > 0
-        ]
+        return behind
 
     def _shown(self, side: int, price: int) -> int:
         """Return what is displayed at a price of a side; `UNKNOWN` behind what is in sight."""
-        levels = [] if self.is_lost else self._displayed(side)
-        for at, size in levels:
-            if at == price:
-                return size
-        best = self.bid if side == BUY else self.ask
+        if self.is_lost:
+            return UNKNOWN
+        best, size = self._best(side)
+        if best and price == best:
+            return size
+        if not best or side * (best - price) > 0:
+            shown = self._behind(side).get(price)
+            if shown is not None:
+                return shown
         worst = self._book[side][-1][0] if self._book[side] else best
-        return 0 if levels and worst and side * (price - worst) > 0 else UNKNOWN
+        return 0 if worst and side * (price - worst) > 0 else UNKNOWN
 
     def _why_no_more(self) -> str:
         if self.is_lost:

@@ -37,8 +37,9 @@ class Holding(msgspec.Struct, kw_only=True):
 
     def exposure(self, side: int = 0, notional: Decimal = ZERO) -> Decimal:
         """Return how large it may become, with one more order when it is given."""
-        bought = self.value + self.buys + (notional if side == BUY else ZERO)
-        sold = self.value - self.sells - (notional if side == SELL else ZERO)
+        value = self.value
+        bought = value + self.buys + (notional if side == BUY else ZERO)
+        sold = value - self.sells - (notional if side == SELL else ZERO)
         return max(abs(bought), abs(sold))
 
 
@@ -64,11 +65,6 @@ class PaperFunds:
         """Return the cash of a quote asset."""
         return self._cash.get(quote, self._terms.start_balance)
 
-    def equity(self, quote: str) -> Decimal:
-        """Return cash and worth of all positions in a quote asset."""
-        held = (each.value for each in self._holdings.values() if each.quote == quote)
-        return self.cash(quote) + sum(held, ZERO)
-
     def book(
         self, holding: Holding, side: int, size: Decimal, price: Decimal, fee: Decimal
     ) -> None:
@@ -82,15 +78,11 @@ class PaperFunds:
         before, after = holding.exposure(), holding.exposure(side, notional)
         if after <= before:
             return ""
-        others = sum(
-            (
-                each.exposure()
-                for each in self._holdings.values()
-                if each.quote == holding.quote and each is not holding
-            ),
-            ZERO,
-        )
-        equity = self.equity(holding.quote)
+        others, equity = ZERO, self.cash(holding.quote)
+        for each in self._holdings.values():
+            if each.quote == holding.quote:
+                equity += each.value
+                others += each.exposure() if each is not holding else ZERO
         free = equity * self._terms.leverage - others
         if after <= free:
             return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -62,14 +62,20 @@ class Eyes(Protocol):
         """Return the best levels of the book."""
 
 
+class Asked(NamedTuple):
+    """A request that has no effect yet, and the record of when it will have one."""
+
+    order: BrokerdOrder
+    effect: dict[str, Any]
+
+
 class Work(msgspec.Struct, kw_only=True):
-    """An order as `emsd` knows it: the request in force, and those that have no effect yet."""
+    """An order as `emsd` knows it: the request in force, and by number those without effect yet."""
 
     reqid: str
     order: BrokerdOrder
     entered_ns: int
-    asked: dict[int, BrokerdOrder] = {}
-    effects: dict[int, dict[str, Any]] = {}
+    asked: dict[int, Asked] = {}
     filled: Decimal = ZERO
     fills: int = 0
     is_open: bool = False
@@ -155,8 +161,7 @@ class PaperMarket:
         when_ns, effect = self._effect(order.cause_ns or order.time_ns, now_ns)
         if work is None:
             work = Work(reqid=reqid, order=order, entered_ns=order.time_ns)
-        work.asked = {**work.asked, order.number: order}
-        work.effects = {**work.effects, order.number: effect}
+        work.asked[order.number] = Asked(order, effect)
         self._keep(work)
         if not is_acked:
             self._emit(acknowledge(order, reqid))
@@ -209,8 +214,8 @@ class PaperMarket:
     def on_time(self, now_ns: int, eyes: Eyes) -> None:
         """Let what is due take effect."""
         if now_ns >= self.book.next_ns():
-            self._see_book(eyes, now_ns)
             self._pass(self.book.on_time(now_ns))
+            self._see_book(eyes, now_ns)
 
     def on_batch(self, batch: np.ndarray, eyes: Eyes) -> None:
         """Take records of the market's tick ring, in order."""
@@ -289,7 +294,7 @@ class PaperMarket:
             raise ValueError(f"deadline: came {late_s:.1f} s after it")
         if order.reduce_only:
             return
-        notional = self._notional(order, abs(order.size) - (work.filled if work else ZERO))
+        notional = self._notional(order, work.filled if work else ZERO)
         side = SIDES[order.action]
         more = notional - (work.reserved if work else ZERO)
         if more > 0 and (why := self._funds.why_not(self.holding, side, more)):
@@ -302,14 +307,14 @@ class PaperMarket:
         by = "latency" if modelled >= now_ns else "arrival"
         return when_ns, {"name": "paperboi", "effective_ns": when_ns, "by": by}
 
-    def _notional(self, order: BrokerdOrder, size: Decimal) -> Decimal:
-        """Return what an order may spend: at its limit, its trigger, or what the market shows."""
+    def _notional(self, order: BrokerdOrder, filled: Decimal) -> Decimal:
+        """Return what is yet to spend: at its limit, its trigger, or what the market shows."""
         price = order.price or order.trigger_price or ZERO
         if order.order_type == "market" or not price:
             book = self.book
             quote = book.ask if order.action == "buy" else book.bid
             price = (quote or book.last) * self.price_tick
-        return price * max(size, ZERO)
+        return price * max(abs(order.size) - filled, ZERO)
 
     # ---- what became of it
 
@@ -335,10 +340,10 @@ class PaperMarket:
                     self._tell_refusal(work, out)
 
     def _tell_open(self, work: Work, number: int, time_ns: int) -> None:
-        details = work.effects.get(number, {"name": "paperboi"})
-        work.order = work.asked.get(number, work.order)
-        work.asked = {at: order for at, order in work.asked.items() if at > number}
-        work.effects = {at: effect for at, effect in work.effects.items() if at > number}
+        details = {"name": "paperboi"}
+        if (asked := work.asked.get(number)) is not None:
+            work.order, details = asked
+        work.asked = {at: later for at, later in work.asked.items() if at > number}
         work.is_open = True
         self._reserve(work)
         self._emit(self._status(work, "open", time_ns, details, reason="paper_trigger"))
@@ -383,7 +388,7 @@ class PaperMarket:
         if request == "entry":
             self._end(work, error)
             return
-        work.asked = {at: order for at, order in work.asked.items() if at != out.number}
+        work.asked.pop(out.number, None)
         self._reserve(work)
         self._emit(error)
 
@@ -444,9 +449,13 @@ class PaperMarket:
 
     def _reserve(self, work: Work, *, is_over: bool = False) -> None:
         """Set aside what the order may still spend, by its dearest request."""
-        orders = () if is_over or work.order.reduce_only else (work.order, *work.asked.values())
-        needs = [self._notional(order, abs(order.size) - work.filled) for order in orders]
-        more, work.reserved = max(needs, default=ZERO) - work.reserved, max(needs, default=ZERO)
+        need = ZERO
+        if not is_over and not work.order.reduce_only:
+            need = self._notional(work.order, work.filled)
+            for order, _ in work.asked.values():
+                if order is not work.order:
+                    need = max(need, self._notional(order, work.filled))
+        more, work.reserved = need - work.reserved, need
         if work.side == BUY:
             self.holding.buys += more
         else:

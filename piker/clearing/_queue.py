@@ -88,9 +88,10 @@ class Level:
             return
         self.settle(now_ns)
         fall, self.shown = self.shown - size, size
-        if fall <= 0:
+        if fall < 0:
             # A display that rose again took back its fall; others that joined stand behind us.
             self._explain(-fall)
+        if fall <= 0:
             return
         told = min(fall, self.credit)
         self.credit -= told
