@@ -29,7 +29,7 @@ from piker.clearing._messages import (
 )
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event"):
     """Base of all that happens to an order."""
 
     time_ns: int
@@ -183,7 +183,7 @@ class Unrecognised(Event, frozen=True, kw_only=True, tag="unrecognised"):
 # ---- what `emsd` has to do, in this order
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="do"):
     """Base of what a step asks for."""
 
 

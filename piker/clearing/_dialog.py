@@ -20,14 +20,14 @@ STATES: tuple[State, ...] = (
 TERMINAL: tuple[State, ...] = ("closed", "canceled", "error")
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """An amend that was accepted and is not yet in force."""
 
     number: int
     order: Order
 
 
-class Dialog(msgspec.Struct, frozen=True, kw_only=True):
+class Dialog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     All that is known of one order; a journal's snapshot holds it as it is.
 

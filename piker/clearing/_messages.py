@@ -113,7 +113,8 @@ def _text(field: str, value: str, *, required: bool = False) -> None:
         )
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="msg"):
+# Without `gc`: no message can be part of a cycle, and a daemon keeps thousands of them.
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="msg"):
     """Base of everything that travels here."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -141,8 +141,9 @@ class OrderTables:
             self._amends.pop(oid, None)
             self._end(oid)
         else:
-            fills_told = [fill.to_dict() for fill in self.fills.get(oid, ())]
-            self.dialogs[oid] = {**kept.to_dict(), "fills": fills_told}
+            told = kept.to_dict()
+            told["fills"] = [fill.to_dict() for fill in self.fills.get(oid, ())]
+            self.dialogs[oid] = told
         return True
 
     def _end(self, oid: str) -> None:
