@@ -1,8 +1,9 @@
 """
 Records on their way to the disk, in order, and what is to be done once each is there.
 
-`put` never waits: it hands a record to the journal and remembers what follows from it; `run` does
-that in the same order, as soon as the record is durable, or gives it up when it was not written.
+`put` never waits: it hands a record to the journal and remembers what follows from it. That is done
+in the same order, by the task that has made the record durable and in the same turn, since an order
+waits for it; or it is given up when the record was not written.
 A record that nothing follows from goes with the next one, or by itself a moment later, so that it
 never makes that next one wait for a disk of its own.
 """
@@ -59,6 +60,7 @@ class CommitLine:
         self._lazy_work = trio.Event()
         self._work = trio.Event()
         self._room = trio.Event()
+        self._is_over = False
 
     def __len__(self) -> int:
         return len(self._commits)
@@ -112,16 +114,18 @@ class CommitLine:
                 return
             self._append(commit, payload)
         self._commits.append(commit)
-        self._work.set()
+        if commit.pending is None or commit.error is not None:
+            self._work.set()
 
     def _append(self, commit: Commit, payload: bytes) -> None:
         """Hand a record to the journal, behind those that waited for it."""
         lazy, self._lazy = self._lazy, []
+        if payload:
+            lazy.append(payload)
         try:
-            for waiting in lazy:
-                commit.pending = self.journal.append_nowait(waiting)
-            if payload:
-                commit.pending = self.journal.append_nowait(payload)
+            for at, each in enumerate(lazy, 1):
+                then = self._advance if at == len(lazy) else None
+                commit.pending = self.journal.append_nowait(each, then)
         except JournalError as error:
             commit.error = error
         except ValueError as error:  # a broker's word of a quarter of a megabyte
@@ -133,7 +137,8 @@ class CommitLine:
             commit = Commit(None, (), None)
             self._append(commit, b"")
             self._commits.append(commit)
-            self._work.set()
+            if commit.error is not None:
+                self._work.set()
 
     async def flush_in_time(self) -> None:
         """Let no record wait long for the next one; for ever."""
@@ -153,30 +158,39 @@ class CommitLine:
         self.bytes, self._left, self._lazy = 0, [], []
         return await self.journal.rotate(snapshot)
 
+    def close(self) -> None:
+        """Hand over what has waited; nothing more is done about what becomes durable from here."""
+        self.flush()
+        self._is_over = True
+
     async def run(self) -> None:
-        """Do what follows from each record, in order, once it is durable; for ever."""
+        """Do what waits for no disk, and `rest` when all is done; for ever."""
         while True:
-            while not self._commits:
-                self._work = trio.Event()
-                await self._work.wait()
-            commit = self._commits[0]
-            try:
-                if commit.error is not None:
-                    raise commit.error
-                if commit.pending is not None:
-                    await commit.pending.wait_durable()
-            except JournalError as error:
-                self._commits.popleft()
-                self._give_up(commit, error)
-            else:
-                self._commits.popleft()
-                faults.point("emsd.record.durable")
-                self._do(commit.outputs)
-                if commit.after is not None:
-                    commit.after()
-            self._room.set()
+            await self._work.wait()
+            self._work = trio.Event()
+            self._advance()
             if not self._commits:
                 # Twice: the broker's turn, then the clients'; what can wait comes after them.
                 await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
                 self._rest()
+
+    def _advance(self) -> None:
+        """Do what follows from the records in front that are settled, in order."""
+        while self._commits and not self._is_over:
+            commit = self._commits[0]
+            pending = commit.pending
+            if commit.error is None and pending is not None:
+                if not pending.is_settled:
+                    return
+                commit.error = pending.error
+            self._commits.popleft()
+            if commit.error is not None:
+                self._give_up(commit, commit.error)
+            else:
+                faults.point("emsd.record.durable")
+                self._do(commit.outputs)
+                if commit.after is not None:
+                    commit.after()
+            self._room.set()
+            self._work.set()

@@ -137,7 +137,7 @@ class AccountKeeper:
                 try:
                     await trio.sleep_forever()
                 finally:
-                    self.line.flush()
+                    self.line.close()
                     await self.watch.write()
 
     def _take_over(self, journal: Journal) -> None:

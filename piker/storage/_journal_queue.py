@@ -7,7 +7,7 @@ Nothing here writes; `piker.storage.journal` takes groups from the front and set
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -35,19 +35,27 @@ class JournalFull(JournalError):
 
 
 class Pending:
-    """A record on its way to the disk."""
+    """A record on its way to the disk; `then`, when given, is called as soon as it is settled."""
 
-    def __init__(self, time_ns: int, payload: bytes) -> None:
+    def __init__(
+        self, time_ns: int, payload: bytes, then: Callable[[], None] | None = None
+    ) -> None:
         self.time_ns = time_ns
         self.payload = payload
         self.sequence = 0
-        self._error: JournalError | None = None
+        self.error: JournalError | None = None  # why it is not on the disk, once settled
+        self._then = then
         self._done = trio.Event()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what became of it."""
+        return self._done.is_set()
 
     @property
     def is_durable(self) -> bool:
         """Whether it is on the disk."""
-        return self._done.is_set() and self._error is None
+        return self._done.is_set() and self.error is None
 
     async def wait_durable(self) -> int:
         """
@@ -57,14 +65,16 @@ class Pending:
           JournalError: it was refused, or the journal failed.
         """
         await self._done.wait()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self.sequence
 
     def settle(self, sequence: int, error: JournalError | None = None) -> None:
         """Tell the waiters: durable as `sequence`, or not, because of `error`."""
-        self.sequence, self._error = sequence, error
+        self.sequence, self.error = sequence, error
         self._done.set()
+        if self._then is not None:
+            self._then()
 
 
 class Rotation(Pending):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-import trio
+from piker.storage._worker import Worker
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Disk(Protocol):
         """Make creations, renames and removals durable."""
 
     async def in_worker(self, work: Callable[[], T]) -> T:
-        """Run blocking `work` beside the event loop; once begun it is not cancelled."""
+        """Run blocking `work` beside the event loop, at once; once begun it is not cancelled."""
 
 
 class _RealFile:
@@ -134,7 +134,7 @@ class FolderDisk:
         self._folder = Path(folder)
         self._lock = Lock(self._folder / _LOCK)
         # Its own threads, for a write and the mark: nobody else's work stands in the way.
-        self._workers = trio.CapacityLimiter(2)
+        self._idle: list[Worker] = []
 
     @property
     def place(self) -> str:
@@ -144,6 +144,8 @@ class FolderDisk:
         return self._lock.take()
 
     def unlock(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
         self._lock.release()
 
     def names(self) -> list[str]:
@@ -190,7 +192,11 @@ class FolderDisk:
             os.close(fd)
 
     async def in_worker(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._workers)
+        worker = self._idle.pop() if self._idle else Worker(f"disk {self._folder.name}")
+        try:
+            return await worker.run(work)
+        finally:
+            self._idle.append(worker)
 
 
 def is_full(error: OSError) -> bool:

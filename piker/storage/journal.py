@@ -167,9 +167,11 @@ class Journal:
         await self._queue.put(pending)
         return await pending.wait_durable()
 
-    def append_nowait(self, payload: bytes) -> Pending:
+    def append_nowait(self, payload: bytes, then: Callable[[], None] | None = None) -> Pending:
         """
         Put a record in the queue, in order, and return what tells when it is durable.
+
+        `then` is called, in the order of the records, as soon as it is, or is known not to be.
 
         Raises:
           JournalFull: the queue is full, or others wait for it.
@@ -178,7 +180,7 @@ class Journal:
         """
         if not self._queue.has_room(self._check(payload)):
             raise JournalFull(f"{self._disk.place}: {len(self._queue)} records wait for the disk")
-        pending = Pending(self._now_ns(), payload)
+        pending = Pending(self._now_ns(), payload, then)
         self._queue.put_nowait(pending)
         return pending
 
@@ -239,8 +241,15 @@ class Journal:
         """Make durable what is queued, group by group, until the journal fails."""
         while self._state != "failed":
             await self._queue.wait_work()
-            async with self._busy:
+            # `acquire` waits a turn of the scheduler for a lock that is free.
+            if self._busy.locked():
+                await self._busy.acquire()
+            else:
+                self._busy.acquire_nowait()
+            try:
                 await self._write_queue()
+            finally:
+                self._busy.release()
 
     async def _write_queue(self) -> None:
         while self._queue and self._state != "failed":
