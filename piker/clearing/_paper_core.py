@@ -210,7 +210,7 @@ class PaperEngine:
         desk = self._desk(fqme)
         now_ns = self._world.now_ns()
         if desk.market is not None:
-            self._handle(desk, _Waiting(message, now_ns))
+            self._handle(desk, _Waiting(message, now_ns), now_ns)
         elif not is_told and len(desk.waiting) >= WAITING_MAX:
             self._refuse(message, f"{fqme}: {WAITING_MAX} requests wait for the market to open")
         else:
@@ -239,9 +239,9 @@ class PaperEngine:
             self._nursery.start_soon(self._run_market, desk)
         return desk
 
-    def _handle(self, desk: _Desk, waited: _Waiting) -> None:
+    def _handle(self, desk: _Desk, waited: _Waiting, now_ns: int) -> None:
         """Let an open market take a message."""
-        market, now_ns = desk.market, self._world.now_ns()
+        market = desk.market
         assert market is not None
         match message := waited.message:
             case BrokerdOrder():
@@ -350,11 +350,11 @@ class PaperEngine:
         waiting, desk.waiting = desk.waiting, deque()
         for each in waiting:
             if isinstance(each.message, PaperOrder):
-                self._handle(desk, each)
+                self._handle(desk, each, now_ns)
         market.look(view, now_ns)
         for each in waiting:
             if not isinstance(each.message, PaperOrder):
-                self._handle(desk, each)
+                self._handle(desk, each, now_ns)
         async for batch in ticks:
             market.on_batch(batch, view)
             desk.wake()

@@ -38,8 +38,11 @@ class Holding(msgspec.Struct, kw_only=True):
     def exposure(self, side: int = 0, notional: Decimal = ZERO) -> Decimal:
         """Return how large it may become, with one more order when it is given."""
         value = self.value
-        bought = value + self.buys + (notional if side == BUY else ZERO)
-        sold = value - self.sells - (notional if side == SELL else ZERO)
+        bought, sold = value + self.buys, value - self.sells
+        if side == BUY:
+            bought += notional
+        elif side == SELL:
+            sold -= notional
         return max(abs(bought), abs(sold))
 
 
@@ -82,7 +85,8 @@ class PaperFunds:
         for each in self._holdings.values():
             if each.quote == holding.quote:
                 equity += each.value
-                others += each.exposure() if each is not holding else ZERO
+                if each is not holding:
+                    others += each.exposure()
         free = equity * self._terms.leverage - others
         if after <= free:
             return ""
