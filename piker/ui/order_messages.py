@@ -21,14 +21,18 @@ State = Literal["off", "connecting", "ready", "lost", "refused"]
 # ---- page to actor
 
 
-class Trade(msgspec.Struct, tag_field="op", tag="trade"):
-    """Turn the order side of a market on; the first one in a run starts `emsd`."""
+class Request(msgspec.Struct, tag_field="op"):
+    """Base of every request: its number, and the chart it is about."""
 
     id: int
     chan: int
 
 
-class OrderAsked(msgspec.Struct, tag_field="op", tag="order"):
+class Trade(Request, tag="trade"):
+    """Turn the order side of a market on; the first one in a run starts `emsd`."""
+
+
+class OrderAsked(Request, tag="order"):
     """
     Enter an order or set an alert; without `size` the allocator's of `steps` slots.
 
@@ -36,8 +40,6 @@ class OrderAsked(msgspec.Struct, tag_field="op", tag="order"):
     leg protects. `confirmed`: the trader has confirmed what `[ui] confirm` asks for.
     """
 
-    id: int
-    chan: int
     oid: str
     action: Literal["buy", "sell", "alert"]
     exec_mode: Literal["dark", "live"]
@@ -57,11 +59,9 @@ class OrderAsked(msgspec.Struct, tag_field="op", tag="order"):
     confirmed: bool = False
 
 
-class AmendAsked(msgspec.Struct, tag_field="op", tag="amend"):
+class AmendAsked(Request, tag="amend"):
     """Change what is not '' of the order that the page saw as `revision`."""
 
-    id: int
-    chan: int
     oid: str
     revision: int
     price: str = ""
@@ -71,62 +71,45 @@ class AmendAsked(msgspec.Struct, tag_field="op", tag="amend"):
     confirmed: bool = False
 
 
-class CancelAsked(msgspec.Struct, tag_field="op", tag="cancel"):
+class CancelAsked(Request, tag="cancel"):
     """Cancel an order."""
 
-    id: int
-    chan: int
     oid: str
 
 
-class CancelAll(msgspec.Struct, tag_field="op", tag="cancel_all"):
+class CancelAll(Request, tag="cancel_all"):
     """Cancel every order and alert of the market."""
 
-    id: int
-    chan: int
 
-
-class SizeAsked(msgspec.Struct, tag_field="op", tag="size"):
+class SizeAsked(Request, tag="size"):
     """What would an order of `steps` slots at this price be?"""
 
-    id: int
-    chan: int
     side: Side
     price: str
     steps: int = 1
 
 
-class AllocAsked(msgspec.Struct, tag_field="op", tag="alloc"):
+class AllocAsked(Request, tag="alloc"):
     """Trade another account, or change the limits that sizes come from."""
 
-    id: int
-    chan: int
     account: str | None = None
     unit: Literal["currency", "units"] | None = None
     limit: str | None = None
     slots: int | None = None
 
 
-class Flatten(msgspec.Struct, tag_field="op", tag="flatten"):
+class Flatten(Request, tag="flatten"):
     """Close an account's position: its exits are cancelled, then one market order reduces it."""
 
-    id: int
-    chan: int
     account: str
 
 
-class Kill(msgspec.Struct, tag_field="op", tag="kill"):
+class Kill(Request, tag="kill"):
     """Cancel everything and refuse new risk until `arm`."""
 
-    id: int
-    chan: int
 
-
-class Arm(msgspec.Struct, tag_field="op", tag="arm"):
+class Arm(Request, tag="arm"):
     """Let orders pass again."""
-
-    id: int
-    chan: int
 
 
 OrderRequest = (
