@@ -332,6 +332,14 @@ async def open_peer(router: Router, size: int = 5000, **hello: Any) -> AsyncIter
 
 
 @asynccontextmanager
+async def open_desk() -> AsyncIterator[tuple[FakeWorld, Router, Peer, Engine]]:
+    """Yield a new world, its running router, a client, and the paper engine it has opened."""
+    world = FakeWorld()
+    async with open_router(world) as router, open_peer(router) as peer:
+        yield world, router, peer, await world.engine()
+
+
+@asynccontextmanager
 async def open_order_client(
     world: FakeWorld, routers: Callable[[], Router], **hello: Any
 ) -> AsyncIterator[OrderClient]:

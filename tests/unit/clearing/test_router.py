@@ -14,6 +14,7 @@ from ems_world import (
     FREE,
     FakeWorld,
     Peer,
+    open_desk,
     open_order_client,
     open_peer,
     open_router,
@@ -31,9 +32,7 @@ A, B = "a" * 32, "b" * 32
 
 
 async def test_an_order_leaves_only_once_it_is_durable(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         world.disk.delay_s = 0.5
         await peer.ask(order())
         assert await engine.quiet()
@@ -44,9 +43,7 @@ async def test_an_order_leaves_only_once_it_is_durable(autojump_clock: Any) -> N
 
 
 async def test_a_paper_order_goes_from_entry_to_ledger(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         sent = await engine.receive()
         await engine.open(sent)
@@ -89,9 +86,7 @@ async def test_a_market_whose_datad_stays_away_is_an_error_in_time(autojump_cloc
 
 
 async def test_a_cancel_of_what_has_not_left_kills_it(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         world.disk.delay_s = 0.5
         await peer.ask(order())
         await peer.ask(Cancel(oid=A, symbol=FQME))
@@ -101,9 +96,7 @@ async def test_a_cancel_of_what_has_not_left_kills_it(autojump_clock: Any) -> No
 
 
 async def test_a_slow_journal_never_holds_a_cancel_back(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         assert await peer.words(2) == ["pending", "open"]
@@ -140,9 +133,7 @@ async def test_rubbish_is_answered_and_the_dialog_lives(
 
 
 async def test_an_entry_under_a_known_oid_is_refused(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (_, _, peer, engine):
         await peer.ask(order())
         await engine.receive()
         await peer.ask(order(price="98"))
@@ -218,9 +209,7 @@ async def test_bots_of_one_account_see_what_is_theirs(autojump_clock: Any) -> No
 
 
 async def test_a_late_client_gets_open_orders_with_their_fills(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (_, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await engine.fill(A, "0.4")
@@ -244,9 +233,7 @@ async def test_a_long_handshake_comes_in_pages(autojump_clock: Any) -> None:
 
 
 async def test_an_unanswered_paper_order_is_asked_again(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         await peer.ask(order())
         await engine.receive()  # and no answer
         assert await peer.words(1) == ["pending"]
@@ -260,9 +247,7 @@ async def test_an_unanswered_paper_order_is_asked_again(autojump_clock: Any) -> 
 
 
 async def test_a_new_paper_engine_is_told_what_rests(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         await peer.ask(order())
         first = await engine.receive()
         await engine.open(first)
@@ -288,9 +273,7 @@ async def test_a_new_paper_engine_is_told_what_rests(autojump_clock: Any) -> Non
 async def test_an_order_whose_last_fill_is_known_is_closed_though_its_end_was_not_recorded(
     autojump_clock: Any,
 ) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await engine.fill(A, "0.4")
@@ -304,9 +287,7 @@ async def test_an_order_whose_last_fill_is_known_is_closed_though_its_end_was_no
 
 
 async def test_a_restart_after_a_kill_holds_everything_again(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await engine.fill(A, "0.4")
@@ -336,9 +317,7 @@ async def test_a_restart_after_a_kill_holds_everything_again(autojump_clock: Any
 async def test_no_amend_leaves_for_an_order_that_is_known_to_have_ended(
     autojump_clock: Any,
 ) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, _, peer, engine):
         await peer.ask(order())
         sent = await engine.receive()
         await peer.ask(order(price="98", revision=1))
@@ -405,9 +384,7 @@ async def test_a_trigger_crossed_while_down_fires_once_and_gapped(autojump_clock
 async def test_a_full_disk_refuses_new_orders_and_mends(
     autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await peer.words(2)
@@ -432,9 +409,7 @@ async def test_a_full_disk_refuses_new_orders_and_mends(
 
 
 async def test_a_fill_that_cannot_be_recorded_does_not_happen(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await peer.words(2)
@@ -488,9 +463,7 @@ async def test_a_damaged_journal_takes_no_new_risk_until_armed(autojump_clock: A
 
 
 async def test_the_kill_switch_cancels_all_and_outlives_a_restart(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order(A))
         await engine.open(await engine.receive())
         await peer.ask(order(B, exec_mode="dark", price="150"))
@@ -511,9 +484,7 @@ async def test_a_long_journal_is_rotated_and_released(
     autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_keeper, "ROTATE_BYTES", 20_000)
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         for number in range(100):
             oid = f"{number:032x}"
             await peer.ask(order(oid))
@@ -558,9 +529,7 @@ async def test_a_locked_ledger_never_stops_trading(autojump_clock: Any) -> None:
 
 
 async def test_a_reset_begins_the_paper_account_anew(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_peer(router) as peer:
-        engine = await world.engine()
+    async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
         await engine.open(await engine.receive())
         await engine.fill(A, "0.5")
