@@ -43,12 +43,8 @@ TimeInForce = Literal["gtc", "ioc", "fok", "gtd"]
 Requested = Literal["", "entry", "amend", "cancel"]
 Side = Literal[">=", "<="]  # of a trigger: it is true at or above, at or below its price
 ExecMode = Literal["dark", "live", "paper"]
-WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("action", get_args(Action)),
-    ("exec_mode", get_args(ExecMode)),
-    ("order_type", get_args(OrderType)),
-    ("time_in_force", get_args(TimeInForce)),
-)
+ACTIONS, EXEC_MODES = get_args(Action), get_args(ExecMode)
+ORDER_TYPES, TIMES_IN_FORCE = get_args(OrderType), get_args(TimeInForce)
 TERMINAL_RESPS = frozenset({"closed", "canceled", "error"})
 
 
@@ -89,13 +85,11 @@ def _read_number(field: str, value: object) -> Decimal:
         raise ValueError(f"{field}: was {text[:40]!r}, expected a decimal number") from None
 
 
-def _settle_decimals(message: msgspec.Struct, *fields: str) -> None:
-    """Replace the decimals of a new message by their exact form."""
-    for field in fields:
-        given = getattr(message, field)
-        settled = exact(field, given)
-        if settled is not given:
-            force_setattr(message, field, settled)
+def _settle(message: msgspec.Struct, field: str, value: object) -> None:
+    """Put the exact form of a decimal in place of `value`, which a new message has."""
+    settled = exact(field, value)
+    if settled is not value:
+        force_setattr(message, field, settled)
 
 
 def _text(field: str, value: str, *, required: bool = False) -> None:
@@ -111,6 +105,17 @@ def _text(field: str, value: str, *, required: bool = False) -> None:
         raise ValueError(
             f"{field}: was {value[:20]!r}…, expected ≤ {TEXT_MAX} printable characters"
         )
+
+
+def _one_of(field: str, value: object, known: tuple[str, ...]) -> None:
+    """
+    Refuse a word that is not `known`: msgspec looks at what it reads, not at what is made here.
+
+    Raises:
+      ValueError: names the field.
+    """
+    if value not in known:
+        raise ValueError(f"{field}: was {value!r}, expected one of {', '.join(known)}")
 
 
 # Without `gc`: no message can be part of a cycle, and a daemon keeps thousands of them.
@@ -165,15 +170,16 @@ class Order(OrderTerms, frozen=True, kw_only=True, tag="order"):
     parent: str = ""
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "price", "size")
+        _settle(self, "price", self.price)
+        _settle(self, "size", self.size)
         if self.size < ZERO:
             force_setattr(self, "size", -self.size)
         if self.trigger_price is not None:
-            _settle_decimals(self, "trigger_price")
+            _settle(self, "trigger_price", self.trigger_price)
         if self.take_profit is not None:
-            _settle_decimals(self, "take_profit")
+            _settle(self, "take_profit", self.take_profit)
         if self.stop_loss is not None:
-            _settle_decimals(self, "stop_loss")
+            _settle(self, "stop_loss", self.stop_loss)
         if type(self.brokers) is not tuple:
             force_setattr(self, "brokers", tuple(self.brokers))
         _check_names(self)
@@ -208,14 +214,17 @@ def _check_names(order: Order) -> None:
     _text("oid", order.oid, required=True)
     _text("account", order.account, required=not order.is_alert)
     _text("symbol", order.symbol, required=True)
-    _text("client_ref", order.client_ref)
-    _text("parent", order.parent)
+    if order.client_ref != "":
+        _text("client_ref", order.client_ref)
+    if order.parent != "":
+        _text("parent", order.parent)
     _check_symbol(order.symbol)
     if len(order.brokers) > ROUTE_MAX:
         raise ValueError(f"brokers: were {len(order.brokers)}, expected at most {ROUTE_MAX}")
-    for field, known in WORDS:
-        if (value := getattr(order, field)) not in known:
-            raise ValueError(f"{field}: was {value!r}, expected one of {', '.join(known)}")
+    _one_of("action", order.action, ACTIONS)
+    _one_of("exec_mode", order.exec_mode, EXEC_MODES)
+    _one_of("order_type", order.order_type, ORDER_TYPES)
+    _one_of("time_in_force", order.time_in_force, TIMES_IN_FORCE)
 
 
 @lru_cache(maxsize=256)  # the same few markets, order after order
@@ -242,8 +251,8 @@ def _check_amounts(order: Order) -> None:
     if order.price < ZERO:
         raise ValueError(f"price: was {order.price}, expected above 0")
     has_trigger = order.trigger_price is not None or order.trail
-    needs_price = order.order_type == "limit" and not (order.is_dark and has_trigger)
-    if needs_price and not order.price:
+    needs_price = not order.price and order.order_type == "limit"
+    if needs_price and not (order.is_dark and has_trigger):
         raise ValueError("price: was 0, expected above 0")
     if order.order_type == "market" and order.price and not order.is_dark:
         raise ValueError(f"price: was {order.price}, expected none for a market order")
@@ -387,7 +396,8 @@ class BrokerdPosition(Message, frozen=True, kw_only=True, tag="position"):
     name: Literal["position"] = "position"
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "size", "avg_price")
+        _settle(self, "size", self.size)
+        _settle(self, "avg_price", self.avg_price)
 
 
 # ---- emsd → broker
@@ -414,7 +424,8 @@ class BrokerdOrder(OrderTerms, frozen=True, kw_only=True, tag="brokerd_order"):
     deadline_ns: int = 0
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "price", "size")
+        _settle(self, "price", self.price)
+        _settle(self, "size", self.size)
 
 
 class BrokerdCancel(Message, frozen=True, kw_only=True, tag="brokerd_cancel"):
@@ -447,7 +458,7 @@ class PaperOrder(Message, frozen=True, kw_only=True, tag="paper_order"):
     is_fired: bool = False  # a stop or take-profit whose trigger was true
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "filled")
+        _settle(self, "filled", self.filled)
 
 
 class PaperAccount(Message, frozen=True, kw_only=True, tag="paper_account"):
@@ -502,7 +513,8 @@ class BrokerdStatus(Message, frozen=True, kw_only=True, tag="brokerd_status"):
     number: int = 0  # the request that it is about; 0: the broker cannot say
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "filled", "remaining")
+        _settle(self, "filled", self.filled)
+        _settle(self, "remaining", self.remaining)
 
 
 class BrokerdFill(Message, frozen=True, kw_only=True, tag="fill"):
@@ -531,7 +543,9 @@ class BrokerdFill(Message, frozen=True, kw_only=True, tag="fill"):
     symbol: str = ""
 
     def __post_init__(self) -> None:
-        _settle_decimals(self, "size", "price", "fee")
+        _settle(self, "size", self.size)
+        _settle(self, "price", self.price)
+        _settle(self, "fee", self.fee)
         if self.size < ZERO:
             force_setattr(self, "size", -self.size)
         if not self.size:
