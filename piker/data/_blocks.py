@@ -156,6 +156,8 @@ class L2Block(_Block):
     def __init__(self, segment: Segment, levels: int) -> None:
         super().__init__(segment, 5 + 4 * levels)
         self.levels = levels
+        none: np.ndarray = np.empty((0, 2))
+        self._read_turn, self._read = 0, L2(none, none, 0, 0)
 
     @classmethod
     def create(
@@ -196,11 +198,11 @@ class L2Block(_Block):
         self._end(base)
 
     def read(self) -> L2:
-        """Return the newest book (empty before the first)."""
-        cells = self._newest()
-        if cells is None:
-            none: np.ndarray = np.empty((0, 2))
-            return L2(none, none, 0, 0)
-        time_ns, update_id, n_bids, n_asks = cells[:4].view("i8").tolist()
-        sides = cells[4:].reshape(2, self.levels, 2)
-        return L2(sides[0, :n_bids], sides[1, :n_asks], time_ns, update_id)
+        """Return the newest book (empty before the first), the same until another is written."""
+        turn = self._words[_TURN]
+        if turn != self._read_turn and (cells := self._newest()) is not None:
+            time_ns, update_id, n_bids, n_asks = cells[:4].view("i8").tolist()
+            sides = cells[4:].reshape(2, self.levels, 2)
+            self._read_turn = turn
+            self._read = L2(sides[0, :n_bids], sides[1, :n_asks], time_ns, update_id)
+        return self._read

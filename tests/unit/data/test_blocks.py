@@ -50,6 +50,7 @@ def test_best_levels_are_read_back_and_deeper_ones_cut_off(tmp_path: Path) -> No
     assert book.bids.tolist() == [list(level) for level in bids[:3]]
     assert book.asks.tolist() == [[101.0, 2.0]]
     assert (book.time_venue_ns, book.update_id) == (55, 77)
+    assert reader.read() is book
     block.write([], [], 56, 78)
     assert len(reader.read().bids) == len(reader.read().asks) == 0
 
