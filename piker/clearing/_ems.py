@@ -274,17 +274,17 @@ async def describe_orders(
         if account in ("", keeper.name, keeper.account) and broker in ("", keeper.broker)
     ]
     rows = [
-        facts_of(dialog, keeper.told[dialog.oid]).to_dict()
+        facts_of(dialog, keeper.told.orders[dialog.oid]).to_dict()
         for keeper in keepers
         for dialog in (keeper.book.dialogs if ended else keeper.book.active())
-        if dialog.oid in keeper.told
+        if dialog.oid in keeper.told.orders
     ]
     page = rows[offset : offset + PAGE_ITEMS]
     first = offset == 0
     return {
         "dialogs": page,
         "next": offset + PAGE_ITEMS if offset + PAGE_ITEMS < len(rows) else None,
-        "positions": [p.to_dict() for k in keepers for p in k.told_positions()] if first else [],
+        "positions": [p.to_dict() for k in keepers for p in k.told.positions()] if first else [],
         "accounts": [_account_row(keeper) for keeper in keepers] if first else [],
         "failed": [
             {"broker": name, "account": failed, "cause": cause}

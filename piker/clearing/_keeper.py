@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from logging import DEBUG, INFO
-from typing import Any
 
 import numpy as np
 import trio
@@ -26,7 +24,6 @@ from piker.accounting import Transaction
 from piker.clearing import _book_events as on
 from piker.clearing import _records as rec
 from piker.clearing._account_book import AccountBook
-from piker.clearing._book import status_of
 from piker.clearing._brackets import stop_first
 from piker.clearing._commit_line import Commit, CommitLine
 from piker.clearing._desk import Asker, Desk, Market, refusal
@@ -43,6 +40,7 @@ from piker.clearing._messages import (
     Status,
 )
 from piker.clearing._risk import RiskGate, RiskView
+from piker.clearing._told import Told
 from piker.clearing._triggers import DarkBook, Fired
 from piker.clearing._watch_log import WatchLog
 from piker.clearing._world import World
@@ -60,7 +58,6 @@ log = get_logger(__name__)
 ROTATE_BYTES = 3 << 20  # of records since the last snapshot; a segment holds 4 MiB
 TRAIL_PERIOD_NS = 1_000_000_000
 MEND_PERIOD_S = 1.0
-SAID_MAX = 256  # lines that the log may be behind
 DAY_NS = 86_400_000_000_000
 
 
@@ -82,16 +79,13 @@ class AccountKeeper:
         self.gate = RiskGate(limits)
         self.ledger = LedgerDesk(world, broker, account, self.name)
         self.quotes: set[str] = set()  # that clients of this life trade in
-        self.told: dict[str, Status] = {}  # the newest durable word of every order
-        self.told_fills: dict[str, int] = {}
-        self._told_positions: dict[str, BrokerdPosition] = {}
+        self.told = Told(self.name)
         self.unsound = ""  # why no new risk is taken: the journal
         self.not_watched: dict[str, int] | None = None
         self.refused = 0
         self._desk = desk
-        self.line = CommitLine(self._do, self._give_up, self._write_log)
+        self.line = CommitLine(self._do, self._give_up, self.told.write_log)
         self.watch = WatchLog(self.disk, world.now_ns)
-        self._said: list[Status] = []  # and not in the log yet
         self._withdrawn: set[tuple[str, int]] = set()  # before their record was durable
         self._trailed_ns = 0
         self._rotation_due = trio.Event()
@@ -150,11 +144,7 @@ class AccountKeeper:
                 f" `piker store verify`, then `piker arm` to trade again"
             )
             log.error("no new risk account=%s cause=%s", self.name, self.unsound)
-        for dialog in self.book.dialogs:
-            self.told[dialog.oid] = status_of(dialog, dialog.told_ns)
-            self.told_fills[dialog.oid] = len(dialog.fills)
-        for position in self.book.held_positions():
-            self._told_positions[position.symbol] = position
+        self.told.take_over(self.book)
         for arm in self.book.dialogs.arms():
             self.darks.arm(arm.order, arm.side, arm.best)
 
@@ -196,42 +186,48 @@ class AccountKeeper:
     def ask(self, request: ClientMsg, market: Market, asker: Asker) -> None:
         """Take a client's order, amend or cancel; a refusal is told to the client alone."""
         faults.point("emsd.request.taken")
-        now_ns = self.world.now_ns()
+        now_ns, last = self.world.now_ns(), market.last
         known = self.book.find(request.oid)
         mkt_map = None
         if isinstance(request, Order):
-            if reason := self._why_not(request, market, known, now_ns):
+            if reason := self._why_not(request, market, last, known, now_ns):
                 self._refuse(asker, request, known, reason, now_ns)
                 return
             mkt_map = self.book.learn_market(market.mkt)
-        record = rec.Asked(time_ns=now_ns, request=request, last=market.last, mkt=mkt_map)
+        record = rec.Asked(time_ns=now_ns, request=request, last=last, mkt=mkt_map)
         try:
             self.commit(record)
         except OrderRejected as error:
             self._refuse(asker, request, known, error.reason, now_ns)
 
-    def _why_not(self, order: Order, market: Market, known: Dialog | None, now_ns: int) -> str:
+    def _why_not(
+        self, order: Order, market: Market, last: Decimal | None, known: Dialog | None, now_ns: int
+    ) -> str:
         """Return why an order cannot be, or '' when it passes every limit."""
         if order.account != self.account and not (order.is_alert and not order.account):
             return f"account: was {order.account!r}, expected {self.account}"
         if known is None and self.line.is_closed and order.is_dark:
             return self.unsound
-        return self.gate.check(order, self._view(order.symbol, market, known, now_ns))
+        return self.gate.check(order, self._view(market, last, known, now_ns))
 
-    def _view(self, fqme: str, market: Market, known: Dialog | None, now_ns: int) -> RiskView:
+    def _view(
+        self, market: Market, last: Decimal | None, known: Dialog | None, now_ns: int
+    ) -> RiskView:
         """Return what the risk gate looks at."""
+        fqme, quote = market.mkt.fqme, str(market.mkt.src)
         position = self.book.positions.get(fqme)
-        quote = str(market.mkt.src)
         unrealised = Decimal(0)
         for each in self.book.positions.values():
-            mkt = self.book.markets.get(each.fqme)
-            last = self._desk.last_of(each.fqme)
-            if each.size and mkt and str(mkt.src) == quote and last is not None:
-                unrealised += each.unrealised_pnl(last)
+            mkt = self.book.markets.get(each.fqme) if each.size else None
+            if mkt is None or str(mkt.src) != quote:
+                continue
+            price = last if each.fqme == fqme else self._desk.last_of(each.fqme)
+            if price is not None:
+                unrealised += each.unrealised_pnl(price)
         return RiskView(
             now_ns=now_ns,
             mkt=market.mkt,
-            last=market.last,
+            last=last,
             stale=market.is_stale(),
             position=position.size if position else Decimal(0),
             working=self.book.active(fqme),
@@ -326,7 +322,7 @@ class AccountKeeper:
         for one in stop_first(self.book.find, fired):
             faults.point("emsd.trigger.fired")
             dialog, now_ns = self.book.dialogs[one.oid], self.world.now_ns()
-            view = self._view(dialog.order.symbol, market, dialog, now_ns)
+            view = self._view(market, market.last, dialog, now_ns)
             reason = self.gate.check_fired(dialog.order, one.price, view)
             event: on.Triggered | on.Refused = on.Triggered(
                 time_ns=now_ns, price=one.price, gapped=one.gapped, cause_ns=one.time_ns
@@ -387,50 +383,17 @@ class AccountKeeper:
                     (log.warning if level == "warning" else log.debug)("order oid=%s %s", oid, text)
 
     def _tell(self, status: Status) -> None:
-        """Tell the clients, and keep what they know for those who come later."""
-        if status.resp == "fill":
-            self.told_fills[status.oid] = self.told_fills.get(status.oid, 0) + 1
-            kept = replace(status, resp=_resp_of(status.state), brokerd_msg={})
-        else:
-            kept = status
-        self.told[status.oid] = replace(
-            kept, refused="", reason="" if status.refused else kept.reason
-        )
+        """Tell the clients, those who come later too."""
+        self.told.keep(status)
         faults.point(f"emsd.telling.{status.resp}")
         self._desk.tell(self, status)
-        self._said.append(status)
-        if len(self._said) >= SAID_MAX:
-            self._write_log()
         if status.is_terminal:
             self._desk.changed(self)
 
-    def _write_log(self) -> None:
-        """Write down what was told, when nobody waits for it."""
-        said, self._said = self._said, []
-        for status in said:
-            log.log(
-                DEBUG if status.resp == "pending" else INFO,
-                "order %s oid=%s account=%s revision=%d %s",
-                status.resp, status.oid, self.name, status.revision, status.reason,
-            )  # fmt: skip
-
     def _hold(self, position: BrokerdPosition) -> None:
         """Tell everybody what is held of a market now."""
-        self._told_positions[position.symbol] = position
+        self.told.keep_position(position)
         self._desk.hold(position)
-
-    def is_durable(self, dialog: Dialog) -> bool:
-        """Whether an order's newest request is on the disk."""
-        told = self.told.get(dialog.oid)
-        return (
-            told is not None
-            and told.revision >= dialog.sent_number
-            and (told.state != "dark_open" or dialog.state == "dark_open")
-        )
-
-    def told_positions(self) -> list[BrokerdPosition]:
-        """Return what clients know to be held."""
-        return [each for each in self._told_positions.values() if each.size]
 
     # ---- what goes wrong -------------------------------------------------------------------
 
@@ -472,9 +435,7 @@ class AccountKeeper:
             self._rotation_due = trio.Event()
             keep_ns = self.limits.journal_days * DAY_NS
             self.book.dialogs.forget(self.world.now_ns() - keep_ns)
-            for oid in [oid for oid in self.told if oid not in self.book.dialogs]:
-                del self.told[oid]
-                self.told_fills.pop(oid, None)
+            self.told.forget(self.book.dialogs)
             faults.point("emsd.journal.rotating")
             try:
                 sequence = await self.line.rotate(self.book.snapshot())
@@ -510,16 +471,11 @@ class AccountKeeper:
         self.unsound = ""
         log.warning("the journal of %s takes records again", self.name)
         self.ledger.catch_up(self.book.unsynced)
-        for dialog in self.book.dialogs:
-            now = status_of(dialog, dialog.told_ns)
-            told = self.told.get(dialog.oid)
-            for fill in dialog.fills[self.told_fills.get(dialog.oid, 0) :]:
-                self._tell(replace(now, resp="fill", brokerd_msg=fill.to_dict()))
-            if told is None or (told.state, told.revision) != (now.state, now.revision):
-                self._tell(now)
-        for position in self.book.held_positions():
-            if self._told_positions.get(position.symbol) != position:
-                self._hold(position)
+        for missing in list(self.told.missing(self.book)):
+            if isinstance(missing, Status):
+                self._tell(missing)
+            else:
+                self._hold(missing)
         self._desk.mended(self)
         self._desk.changed(self)
 
@@ -550,10 +506,3 @@ class AccountKeeper:
             "ledger_waiting": self.ledger.waiting,
             "ledger_differences": self.ledger.differences,
         }
-
-
-def _resp_of(state: str) -> Any:
-    """Return the `resp` of an order that was filled, by its state."""
-    if state in ("closed", "canceled", "error"):
-        return state
-    return "pending" if state == "amend_in_flight" else "open"

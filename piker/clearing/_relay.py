@@ -315,7 +315,7 @@ class TradesRelay:
 
     def _ask_again(self, keeper: AccountKeeper, dialog: Dialog, now_ns: int) -> None:
         """Have a request leave again that the engine's last life had not answered."""
-        if dialog.state not in WAITING or dialog.is_held_back or not keeper.is_durable(dialog):
+        if dialog.state not in WAITING or dialog.is_held_back or not keeper.told.is_durable(dialog):
             return
         number = dialog.sent_number
         if dialog.in_flight is None and dialog.is_open:
@@ -361,7 +361,7 @@ class TradesRelay:
             for dialog in keeper.book.active():
                 if dialog.oid in waiting or dialog.is_held_back:
                     continue
-                if dialog.state in WAITING and keeper.is_durable(dialog):
+                if dialog.state in WAITING and keeper.told.is_durable(dialog):
                     keeper.leave(dialog.oid, dialog.sent_number)
                     keeper.happen(dialog.oid, on.TimedOut(time_ns=now_ns))
 

@@ -93,7 +93,7 @@ class Router:
     def dialogs(self) -> dict[str, Status]:
         """The newest word of every order that goes on."""
         return {
-            dialog.oid: keeper.told.get(dialog.oid) or status_of(dialog, dialog.told_ns)
+            dialog.oid: keeper.told.orders.get(dialog.oid) or status_of(dialog, dialog.told_ns)
             for keeper in self.keepers.values()
             for dialog in keeper.book.active()
         }

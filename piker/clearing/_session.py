@@ -168,15 +168,15 @@ def _items(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield `(kind, oid, map)` of everything that a client is told at first."""
     for keeper in keepers:
-        for position in keeper.told_positions():
+        for position in keeper.told.positions():
             yield "positions", "", position.to_dict()
         asked = {oid for oid in hello.known[:KNOWN_MAX] if keeper.book.find(oid)}
         for oid in dict.fromkeys([*(each.oid for each in keeper.book.active(fqme)), *asked]):
-            dialog, told = keeper.book.dialogs[oid], keeper.told.get(oid)
+            dialog, told = keeper.book.dialogs[oid], keeper.told.orders.get(oid)
             if told is None or (told.is_terminal and oid not in asked):
                 continue
             if hello.client_ref not in (None, dialog.order.client_ref):
                 continue
             yield "dialogs", oid, facts_of(dialog, told).to_dict()
-            for fill in dialog.fills[: keeper.told_fills.get(oid, 0)]:
+            for fill in dialog.fills[: keeper.told.fills.get(oid, 0)]:
                 yield "fills", oid, fill.to_dict()

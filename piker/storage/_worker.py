@@ -40,7 +40,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        threading.Thread(target=_work, args=(self._jobs, self._done), name=name, daemon=True).start()
+        work = (self._jobs, self._done)
+        threading.Thread(target=_work, args=work, name=name, daemon=True).start()
 
     async def run(self, work: Callable[[], T]) -> T:
         """
