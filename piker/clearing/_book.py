@@ -487,11 +487,14 @@ def _on_filled(dialog: Dialog, event: on.Filled, out: Outputs) -> Dialog:
     if dialog.is_terminal:
         _tell(dialog, event, out, resp="fill", brokerd_msg=fill.to_dict())
         return dialog
-    dialog = _learn(replace(dialog, is_open=True), event, fill.reqid, out)
-    dialog = dialog if dialog.in_flight else replace(dialog, has_left=True)
+    dialog = dialog if dialog.is_open else replace(dialog, is_open=True)
+    dialog = _learn(dialog, event, fill.reqid, out)
+    if not (dialog.in_flight or dialog.has_left):
+        dialog = replace(dialog, has_left=True)
     if dialog.state != "unknown" or not dialog.in_flight:
         queued = dialog.queued
-        dialog = replace(_settle(replace(dialog, queued=None), event, out), queued=queued)
+        dialog = _settle(replace(dialog, queued=None) if queued else dialog, event, out)
+        dialog = replace(dialog, queued=queued) if queued else dialog
     _tell(dialog, event, out, resp="fill", brokerd_msg=fill.to_dict())
     if dialog.queued and dialog.state in {"open", "partially_filled"}:
         return _settle(dialog, event, out)
