@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import trio
-from msgspec.structs import replace
 
 from piker import faults
 from piker.clearing import _book_events as on
@@ -26,8 +25,6 @@ from piker.clearing._keeper import AccountKeeper
 from piker.clearing._market_watch import MarketWatch
 from piker.clearing._messages import (
     BrokerdPosition,
-    Cancel,
-    ClientMsg,
     Mode,
     Order,
     Status,
@@ -271,12 +268,11 @@ class Router:
     async def take(self, session: Session, raw: Any) -> None:
         """Take what a client has sent; what makes no sense is answered, and the dialog lives."""
         try:
-            request = parse_request(raw)
-            request = self._checked(session, request)
+            request = session.checked(parse_request(raw))
         except OrderRejected as error:
-            session.refuse(self._rubbish(session, error))
+            session.refuse(session.rubbish(error, self.world.now_ns()))
             return
-        keeper = self._keeper_for(session, request)
+        keeper = session.keeper_for(request)
         if keeper is None:
             accounts = ", ".join(each.account for each in session.keepers)
             was = f"account: was {request.account!r}" if isinstance(request, Order) else "account"
@@ -285,56 +281,6 @@ class Router:
             return
         await keeper.wait_room()
         keeper.ask(request, session.watch, session)
-
-    def _checked(self, session: Session, request: ClientMsg) -> ClientMsg:
-        """
-        Return a request under the market's full name, in the name of its owner.
-
-        Raises:
-          OrderRejected: it is of another market or owner than the dialog.
-        """
-        if request.symbol != session.fqme:
-            if request.symbol not in (session.hello.fqme, session.watch.name):
-                raise OrderRejected(
-                    f"symbol: was {request.symbol}, expected {session.fqme}", oid=request.oid
-                )
-            request = replace(request, symbol=session.fqme)
-        owner = session.hello.client_ref
-        if isinstance(request, Order) and owner and request.client_ref != owner:
-            if request.client_ref:
-                raise OrderRejected(
-                    f"client_ref: was {request.client_ref!r}, expected {owner!r}", oid=request.oid
-                )
-            request = replace(request, client_ref=owner)
-        return request
-
-    def _rubbish(self, session: Session, error: OrderRejected) -> Status:
-        """Return the answer to what is no request; an order of that name is as it was."""
-        now_ns = self.world.now_ns()
-        for keeper in session.keepers:
-            if known := keeper.book.find(error.oid):
-                return replace(status_of(known, now_ns), refused="amend", reason=error.reason)
-        return Status(
-            time_ns=now_ns,
-            oid=error.oid[:64],
-            resp="error",
-            src="emsd",
-            mode=session.mode,
-            reason=error.reason[:500],
-            state="error",
-        )
-
-    def _keeper_for(self, session: Session, request: ClientMsg) -> AccountKeeper | None:
-        """Return the account that a request is for."""
-        for keeper in session.keepers:
-            if isinstance(request, Cancel):
-                if keeper.book.find(request.oid):
-                    return keeper
-            elif request.account == keeper.account or (request.is_alert and not request.account):
-                return keeper
-        if isinstance(request, Cancel) and session.keepers:
-            return session.keepers[0]  # which refuses it, by name
-        return None
 
     # ---- accounts, brokers, markets: opened by the first who needs them ------------------------
 

@@ -1,5 +1,5 @@
 """
-One client's dialog: what it is told at first, then everything about its market, within bounds.
+One client's dialog: what it may ask, what it is told at first and then of its market, within bounds.
 
 What a client does not read is kept up to a bound; then its dialog is ended with the reason, and
 it may attach again and be told where things stand. Nothing a client does or leaves undone holds
@@ -14,13 +14,15 @@ from typing import Any
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
+from piker.clearing._book import status_of
 from piker.clearing._dialog import Dialog
 from piker.clearing._keeper import AccountKeeper
 from piker.clearing._market_watch import MarketWatch
-from piker.clearing._messages import Mode, Status
+from piker.clearing._messages import Cancel, ClientMsg, Mode, Order, Status
 from piker.clearing._world import Channel
-from piker.errors import ConnectionLost
+from piker.errors import ConnectionLost, OrderRejected
 
 OUTBOX_MAX = 1024  # messages that a client has not taken
 PAGE_BYTES = 128 << 10  # of a page of the handshake; a message may have twice that
@@ -94,6 +96,57 @@ class Session:
         self._closed = self._closed or reason
         self._scope.cancel()
 
+    # ---- what it asks ----------------------------------------------------------------------
+
+    def checked(self, request: ClientMsg) -> ClientMsg:
+        """
+        Return a request under the market's full name, in the name of its owner.
+
+        Raises:
+          OrderRejected: it is of another market or owner than the dialog.
+        """
+        if request.symbol != self.fqme:
+            if request.symbol not in (self.hello.fqme, self.watch.name):
+                raise OrderRejected(
+                    f"symbol: was {request.symbol}, expected {self.fqme}", oid=request.oid
+                )
+            request = replace(request, symbol=self.fqme)
+        owner = self.hello.client_ref
+        if isinstance(request, Order) and owner and request.client_ref != owner:
+            if request.client_ref:
+                raise OrderRejected(
+                    f"client_ref: was {request.client_ref!r}, expected {owner!r}", oid=request.oid
+                )
+            request = replace(request, client_ref=owner)
+        return request
+
+    def rubbish(self, error: OrderRejected, now_ns: int) -> Status:
+        """Return the answer to what is no request; an order of that name is as it was."""
+        for keeper in self.keepers:
+            if known := keeper.book.find(error.oid):
+                return replace(status_of(known, now_ns), refused="amend", reason=error.reason)
+        return Status(
+            time_ns=now_ns,
+            oid=error.oid[:64],
+            resp="error",
+            src="emsd",
+            mode=self.mode,
+            reason=error.reason[:500],
+            state="error",
+        )
+
+    def keeper_for(self, request: ClientMsg) -> AccountKeeper | None:
+        """Return the account that a request is for."""
+        for keeper in self.keepers:
+            if isinstance(request, Cancel):
+                if keeper.book.find(request.oid):
+                    return keeper
+            elif request.account == keeper.account or (request.is_alert and not request.account):
+                return keeper
+        if isinstance(request, Cancel) and self.keepers:
+            return self.keepers[0]  # which refuses it, by name
+        return None
+
     # ---- the dialog ------------------------------------------------------------------------
 
     async def serve(self, channel: Channel, take: Callable[[Any], Awaitable[None]]) -> None:
@@ -139,7 +192,7 @@ def facts_of(dialog: Dialog, told: Status) -> Status:
         "fires": dialog.trigger_side,
         "entered_ns": dialog.sent_ns,
     }
-    return msgspec.structs.replace(told, brokerd_msg={**told.brokerd_msg, **facts})
+    return replace(told, brokerd_msg={**told.brokerd_msg, **facts})
 
 
 def _pages(keepers: list[AccountKeeper], fqme: str, hello: Hello) -> Iterator[dict[str, Any]]:
