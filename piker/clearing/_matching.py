@@ -151,7 +151,7 @@ class PaperBook:
                 self._match(price, size, now_ns)
             if price <= triggers[BUY].best or price >= triggers[SELL].best:
                 self._fire(price, now_ns, gapped=False)
-        return self._flush()
+        return self._flush() if self._out else NOTHING
 
     def on_quote(
         self, bid: int, bid_size: int, ask: int, ask_size: int, now_ns: int
@@ -177,7 +177,7 @@ class PaperBook:
                 self._sides[SELL].show_best(ask, ask_size, now_ns)
             if self._taking:
                 self._take_on(now_ns)
-        return self._flush()
+        return self._flush() if self._out else NOTHING
 
     def on_book(self, bids: Levels, asks: Levels, now_ns: int) -> Sequence[Output]:
         """Take the displayed levels, best first; those better than the newest quote are past."""
