@@ -65,7 +65,7 @@ def step(dialog: Dialog, event: on.Event) -> tuple[Dialog, tuple[on.Output, ...]
     if rule is None:
         detail = event.text if isinstance(event, on.Unrecognised) else type(event).__name__
         return dialog, (_note(dialog, f"nothing to do for {detail} in state {dialog.state}"),)
-    if number and number not in (dialog.revision, dialog.sent_number):
+    if number and number != dialog.revision and number != dialog.sent_number:
         return dialog, (_note(dialog, f"{type(event).__name__} is about request {number}"),)
     outputs: Outputs = []
     after = rule.act(dialog, event, outputs)

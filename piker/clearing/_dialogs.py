@@ -254,7 +254,8 @@ class OrderDialogs:
         self._dialogs[dialog.oid] = dialog
         if before is None and dialog.order.parent:
             self._legs.setdefault(dialog.order.parent, []).append(dialog.oid)
-        self._index(dialog)
+        if before is None or before.reqid != dialog.reqid:
+            self._index(dialog)
 
     def _index(self, dialog: Dialog) -> None:
         if dialog.reqid is not None:
