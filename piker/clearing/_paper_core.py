@@ -245,7 +245,9 @@ class PaperEngine:
         assert market is not None
         match message := waited.message:
             case BrokerdOrder():
-                market.take_order(message, now_ns, waited.arrived_ns, is_acked=waited.is_acked)
+                market.take_order(
+                    message, desk.eyes, now_ns, waited.arrived_ns, is_acked=waited.is_acked
+                )
             case BrokerdCancel():
                 market.take_cancel(message, now_ns)
             case PaperOrder():

@@ -141,7 +141,13 @@ class PaperMarket:
         self._keep(work)
 
     def take_order(
-        self, order: BrokerdOrder, now_ns: int, arrived_ns: int, *, is_acked: bool = False
+        self,
+        order: BrokerdOrder,
+        eyes: Eyes,
+        now_ns: int,
+        arrived_ns: int,
+        *,
+        is_acked: bool = False,
     ) -> None:
         """Take an entry (no `reqid`) or an amend of a known order, which came at `arrived_ns`."""
         reqid = order.client_id if order.reqid is None else str(order.reqid)
@@ -166,6 +172,8 @@ class PaperMarket:
         if not is_acked:
             self._emit(acknowledge(order, reqid))
         if request == "entry":
+            if self.book.is_idle() and not self.book.is_lost:
+                self._see_book(eyes, now_ns)  # nobody has looked while there was no order
             self.book.submit(resting, when_ns)
         else:
             self.book.amend(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
-from paper_helpers import BASE_NS, FQME, open_dialog
+from paper_helpers import BASE_NS, FQME, Dialog, HandMarket, open_dialog
 
 from piker.clearing._dialogs import OrderDialogs
 from piker.clearing._fill_events import fill_tid
@@ -58,6 +58,41 @@ async def test_order_is_acked_opened_filled_and_closed_in_that_order(autojump_cl
     assert (fill.client_ref, fill.oid, fill.symbol) == ("bot", "a", "btcusdt.spot")
     assert fill.broker_details["paper_info"] == {"oid": "a"}
     assert (closed.status, closed.filled, closed.remaining) == ("closed", Decimal("0.5"), 0)
+
+
+async def open_idle_market(dialog: Dialog) -> HandMarket:
+    """Have the engine open its market, and leave it without orders."""
+    dialog.say(dialog.order("z", price="97"))
+    dialog.say(cancel("z"))
+    assert words(await dialog.heard())[-1] == "canceled"
+    return dialog.market
+
+
+async def test_the_first_order_of_an_idle_market_queues_behind_what_is_shown_now(
+    autojump_clock: Any,
+) -> None:
+    async with open_dialog() as dialog:
+        market = await open_idle_market(dialog)
+        market.bids, market.update_id = [(100.0, 1.0), (99.0, 20.0)], 2
+        await trio.sleep(5)
+        dialog.say(dialog.order(price="99"))
+        assert words(await dialog.heard()) == ["BrokerdOrderAck", "open"]
+        market.trade(99, 19)
+        assert await dialog.heard() == []
+        market.trade(99, 2)
+        assert words(await dialog.heard()) == ["BrokerdFill", "closed"]
+
+
+async def test_the_first_order_of_an_idle_market_takes_what_is_shown_now(
+    autojump_clock: Any,
+) -> None:
+    async with open_dialog() as dialog:
+        market = await open_idle_market(dialog)
+        market.asks, market.update_id = [(102.0, 1.0), (110.0, 5.0)], 2
+        await trio.sleep(5)
+        dialog.say(dialog.order(price="0", size="2", order_type="market"))
+        fills = [each for each in await dialog.heard() if isinstance(each, BrokerdFill)]
+    assert [(each.price, each.size) for each in fills] == [(102, 1), (110, 1)]
 
 
 async def test_resting_order_fills_in_parts_by_what_trades(autojump_clock: Any) -> None:
