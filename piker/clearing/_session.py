@@ -1,5 +1,5 @@
 """
-One client's dialog: what it may ask, what it is told at first and then of its market, within bounds.
+One client's dialog: what it may ask, what it is told at first and then of its market, in bounds.
 
 What a client does not read is kept up to a bound; then its dialog is ended with the reason, and
 it may attach again and be told where things stand. Nothing a client does or leaves undone holds
