@@ -18,18 +18,20 @@ import holder_kind as kind
 import psutil
 import pytest
 import trio
+import trio.testing
 from helpers import TEST_CONF, free_port, open_test_pikerd
 
 from piker import config
 from piker.cli.pikerd import any_journal
 from piker.errors import ServiceUnavailable
-from piker.service import open_piker_runtime
+from piker.service import _mngr, open_piker_runtime
 from piker.service._actor_runtime import _end_when_unused
 from piker.service._attach import describe_use
 from piker.service._mngr import Attached
 from piker.service._registry import connect
 from piker.service._run_file import RunInfo, claim_folder, read_run
 from piker.service.private import open_run
+from piker.service.rpc import HEARTBEAT_S
 
 KIND = ("holder_kind",)
 
@@ -67,7 +69,7 @@ async def test_what_a_daemon_that_is_away_holds_is_not_forgotten() -> None:
         with trio.fail_after(1):
             while services.held_orders is not None:
                 await trio.sleep(0.001)
-        unit.state = "degraded"  # as after a storm of restarts
+        unit._state = "degraded"  # as after a storm of restarts
         assert unit.is_up or services.held_orders == 2
 
 
@@ -81,6 +83,50 @@ async def test_an_order_placed_just_now_counts_as_held() -> None:
         async with connect(address) as emsd:
             await emsd.run(kind.hold, held=2)
         assert (await describe_use())["held"] == 2
+
+
+async def test_what_is_held_is_asked_for_and_not_waited_for() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        address = await kind.spawn_holder(1)
+        async with connect(address) as emsd:
+            for held in range(20):
+                await emsd.run(kind.hold, held=held)
+                with trio.fail_after(HEARTBEAT_S / 2):
+                    assert await services.hear_orders() == held
+
+
+async def test_nobody_says_what_an_order_daemon_that_gives_no_answer_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_mngr, "HEAR_ORDERS_S", 0.2)
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        await kind.spawn_holder(1)
+        assert await services.hear_orders() == 1
+        unit = services.service_tasks["emsd"]
+        assert unit.pid is not None
+        os.kill(unit.pid, signal.SIGSTOP)
+        assert await services.hear_orders() is None
+        os.kill(unit.pid, signal.SIGCONT)
+
+
+async def test_an_order_daemon_that_dies_when_it_is_asked_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_mngr, "HEAR_ORDERS_S", 30.0)
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        await kind.spawn_holder(1)
+        unit = services.service_tasks["emsd"]
+        assert unit.pid is not None
+        os.kill(unit.pid, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+
+            async def kill() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                os.kill(unit.pid or 0, signal.SIGKILL)
+
+            nursery.start_soon(kill)
+            with trio.fail_after(3):
+                assert await services.hear_orders() is None
 
 
 # ---- Ctrl-C at a client ----

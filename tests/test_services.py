@@ -236,6 +236,41 @@ async def test_a_killed_daemon_is_restarted_and_its_registry_entry_replaced() ->
             assert (row["restarts"], row["state"]) == (1, "ready")
 
 
+async def test_a_row_is_never_ready_without_its_process() -> None:
+    def row() -> dict[str, Any]:
+        return next(row for row in services.table() if row["name"] == "sleeperd.a")
+
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        await services.ensure(kind.sleeperd_init("a", "calm"))
+        await wait_until(lambda: row()["cause"] == "calm")
+        before = row()["pid"]
+        os.kill(before, signal.SIGKILL)
+        os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)  # nothing else runs meanwhile
+        gone = {"state": "restarting", "pid": 0, "address": "", "uptime_s": 0.0}
+        assert gone.items() <= row().items()
+        with trio.fail_after(5):
+            while row()["state"] == "restarting":
+                assert (row()["address"], row()["pid"] == before) == ("", False)
+                assert row()["cause"].startswith("sleeperd.a: ")
+                await trio.lowlevel.checkpoint()
+        assert row()["state"] == "ready"
+        assert row()["pid"] not in (0, before)
+        assert services.service_tasks["sleeperd.a"].lives == 2
+
+
+async def test_a_row_of_a_daemon_that_is_stopped_says_so_while_it_ends() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        await services.ensure(kind.sleeperd_init("a", "calm"))
+        unit, states = services.service_tasks["sleeperd.a"], []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(unit.stop)
+            while not unit.done.is_set():
+                found = next(row for row in services.table() if row["name"] == "sleeperd.a")
+                states += [(found["state"], bool(found["pid"]))]
+                await trio.lowlevel.checkpoint()
+        assert set(states) == {("ready", True), ("stopped", False)}
+
+
 async def test_a_hung_daemon_is_killed_and_restarted() -> None:
     async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
         async with kind.maybe_spawn_sleeperd("a", "calm") as portal:

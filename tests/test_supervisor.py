@@ -25,6 +25,7 @@ from helpers import open_test_pikerd
 from piker.errors import ServiceUnavailable
 from piker.service._actor_runtime import _end_when_unused
 from piker.service._mngr import Services
+from piker.service._procfs import start_ticks
 from piker.service._units import Unit
 
 KIND = ("nested_kind",)
@@ -74,6 +75,18 @@ async def test_a_supervised_daemon_is_restarted_by_its_own_supervisor() -> None:
                 )
             assert row(services, "nestd")["pid"] == outer
             assert row(services, "nestd")["restarts"] == 0
+
+
+async def test_a_supervised_row_is_never_ready_without_its_process() -> None:
+    async with open_test_pikerd(root_modules=KIND) as (_, _, _, services):
+        async with kind.maybe_spawn_nestd() as portal:
+            inner = await portal.run(kind.get_inner_pid)
+            await wait_until(lambda: row(services, "sleeperd.inner").get("pid") == inner)
+            os.kill(inner, signal.SIGKILL)
+            while start_ticks(inner) is not None:  # nothing else runs: its supervisor is not heard
+                pass
+            dead = {"state": "restarting", "pid": 0, "address": "", "uptime_s": 0.0}
+            assert dead.items() <= row(services, "sleeperd.inner").items()
 
 
 async def test_a_supervised_daemon_goes_with_its_supervisor_and_comes_back_with_it() -> None:

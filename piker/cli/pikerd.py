@@ -147,8 +147,7 @@ async def serve(
             nursery.start_soon(look_after_orders)
             await services.stop_requested.wait()
             nursery.cancel_scope.cancel()
-        await services.hear_orders()
-        held = services.held_orders
+        held = await services.hear_orders()
         if held is None:
             log.warning("not watched until the next start: what is held")
         elif held:

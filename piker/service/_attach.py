@@ -55,9 +55,10 @@ async def describe_run() -> dict[str, Any]:
 async def describe_use() -> dict[str, Any]:
     """Return how many clients are attached, and how many orders are held (None: not known now)."""
     services = get_services()
-    if services.held_orders == 0:
-        await services.hear_orders()
-    return {"clients": services.clients, "held": services.held_orders}
+    held = services.held_orders
+    if held == 0:
+        held = await services.hear_orders()
+    return {"clients": services.clients, "held": held}
 
 
 @endpoint(only=("pikerd",))

@@ -17,16 +17,16 @@ import tractor
 import trio
 
 from piker import clock, config
-from piker.errors import ServiceUnavailable
+from piker.errors import PikerError, ServiceUnavailable
 from piker.log import get_logger
-from piker.service._rows import DaemonRow, bare_row, daemon_row, table_row
+from piker.service._rows import DaemonRow, bare_row, daemon_row, row_now, table_row
 from piker.service._units import DaemonSpec, Unit, last_line
 
 log = get_logger(__name__)
 
 ENSURE_S = 10.0
 ORDER_DAEMON = "emsd"  # the one that may hold orders while no client is attached
-HEAR_ORDERS_S = 1.5  # a heartbeat comes each second
+HEAR_ORDERS_S = 1.0  # an answer takes milliseconds; an order daemon that hangs gives none
 STOP_STEP_S = 0.3  # a daemon that takes longer to stop no longer holds up the next one
 STOP_ORDERS_S = 1.5  # the order daemon leaves whole files behind, and uses the others meanwhile
 
@@ -168,12 +168,24 @@ class Services:
         self._held = int(stats.get("held", 0))
         return self._held
 
-    async def hear_orders(self) -> None:
-        """Wait for the order daemon's next heartbeat: orders just placed are not in its last."""
+    async def hear_orders(self) -> int | None:
+        """
+        Return `held_orders` as the order daemon counts them now; None when it does not say.
+
+        `held_orders` is as old as the last heartbeat. This asks: whatever a client was told to be
+        held before the call is counted. It ends with the answer, with the daemon, or after
+        `HEAR_ORDERS_S`.
+        """
         unit = self.service_tasks.get(ORDER_DAEMON)
-        if unit is not None and unit.is_up:
-            with trio.move_on_after(HEAR_ORDERS_S):
-                await unit.beat.wait()
+        if unit is None or not unit.is_up:
+            return self.held_orders
+        with trio.move_on_after(HEAR_ORDERS_S):
+            try:
+                await unit.ask()
+            except PikerError:
+                return None
+            return self.held_orders
+        return None
 
     # ---- what `piker services` shows ----
 
@@ -198,7 +210,7 @@ class Services:
         ]
         for one in sorted(self.attached.values(), key=lambda one: not one.is_supervised):
             if one.said is not None:
-                rows.append(table_row(one.name, one.kind, one.said, venues))
+                rows.append(table_row(one.name, one.kind, row_now(one.name, one.said), venues))
             elif not one.is_supervised:
                 at = registry.get(one.uid)
                 rows.append(bare_row(one.name, one.kind, at, one.pid, one.started_ns))

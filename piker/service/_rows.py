@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from piker import clock
+from piker.service._procfs import actor_start
 from piker.service._units import Unit
 
 
@@ -23,18 +25,27 @@ class DaemonRow(msgspec.Struct, frozen=True):
 
 
 def daemon_row(unit: Unit) -> DaemonRow:
-    """Return what there is to say of a unit's daemon now."""
-    state: str = unit.state
+    """Return what there is to say of a unit's daemon now; without its process it does not serve."""
+    pid, state = unit.pid or 0, str(unit.state)
     if state == "ready" and (unit.is_late or unit.reported.get("state") == "degraded"):
         state = "degraded"
     return DaemonRow(
-        address=f"{unit.address[0]}:{unit.address[1]}" if unit.address else "",
-        pid=unit.pid or 0,
-        ready_ns=unit.ready_ns,
+        address=f"{unit.address[0]}:{unit.address[1]}" if pid and unit.address else "",
+        pid=pid,
+        ready_ns=unit.ready_ns if pid else 0,
         restarts=max(unit.lives - 1, 0) + unit.failed_starts,
         state=state,
         cause=unit.cause,
         stats=unit.reported.get("stats") or {},
+    )
+
+
+def row_now(name: str, said: DaemonRow) -> DaemonRow:
+    """Return what a supervisor has said of its daemon; what it said may be older than its end."""
+    if not said.pid or actor_start(said.pid, name) is not None:
+        return said
+    return replace(
+        said, address="", pid=0, ready_ns=0, state="restarting", cause=f"{name}: it has ended"
     )
 
 

@@ -22,6 +22,7 @@ import trio
 from piker import clock
 from piker.errors import ConnectionLost, PikerError, innermost
 from piker.log import get_logger
+from piker.service._errors import translate_errors
 from piker.service._procfs import actor_children
 from piker.service._proof import supervisor_proof
 
@@ -79,7 +80,6 @@ class Unit:
 
     def __init__(self, spec: DaemonSpec) -> None:
         self.spec = spec
-        self.state: State = "starting"
         self.portal: Any = None
         self.proc: trio.Process | None = None
         self.address: tuple[str, int] | None = None
@@ -89,11 +89,14 @@ class Unit:
         self.lives = 0  # times it became ready
         self.failed_starts = 0  # attempts in a row that never became ready
         self.up, self.died, self.done = trio.Event(), trio.Event(), trio.Event()
-        self.beat = trio.Event()  # set by the next heartbeat, then replaced
+        self.beat = trio.Event()  # set by the next heartbeat or the end of them, then replaced
+        self._state: State = "starting"
         self._scope = trio.CancelScope()
         self._spawning: trio.CancelScope | None = None
         self._retry = trio.Event()
         self._death = ""  # what ended the process of the present life
+        self._beats: Any = None  # the stream of heartbeats
+        self._asked = self._answered = 0  # see `ask`
         self.is_late = False  # no heartbeat for `ALARM_S`
         self._short_lives: deque[float] = deque(maxlen=RESTARTS_MAX)
         self._delay_s = BACKOFF_MIN_S
@@ -101,6 +104,18 @@ class Unit:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def pid(self) -> int | None:
+        """Its process as long as that runs, whether or not its end was noticed yet."""
+        return self.proc.pid if self.proc is not None and self.proc.returncode is None else None
+
+    @property
+    def state(self) -> State:
+        """How it is: `ready` only while its process runs."""
+        if self._state == "ready" and self.pid is None:
+            return "stopped" if self._scope.cancel_called else "restarting"
+        return self._state
 
     @property
     def is_up(self) -> bool:
@@ -114,7 +129,28 @@ class Unit:
             return f"no heartbeat for {ALARM_S:g} s"
         if self.state == "ready":
             return str(self.reported.get("cause") or "")
+        if self._state == "ready":  # `last_error` is still that of an earlier life
+            return f"{self.name}: {self._death or 'it has ended'}"
         return last_line(self.last_error)
+
+    async def ask(self) -> None:
+        """
+        Have the daemon say how it is now, and wait until `reported` is that, or newer.
+
+        Raises:
+          ConnectionLost: it does not serve, or ends meanwhile.
+        """
+        beats = self._beats
+        if beats is None:
+            raise ConnectionLost(f"{self.name}: does not serve now")
+        self._asked += 1
+        number = self._asked
+        with translate_errors(self.name):
+            await beats.send(number)
+        while self._answered < number:
+            if self._beats is not beats:
+                raise ConnectionLost(f"{self.name}: ended before it answered")
+            await self.beat.wait()
 
     def retry_now(self) -> None:
         """Leave the DEGRADED wait; a no-op in any other state."""
@@ -137,12 +173,12 @@ class Unit:
                         break
                     await self._pause(trio.current_time() - begun)
         finally:
-            self.state = "stopped"
+            self._state = "stopped"
             self.done.set()
 
     async def _attempt(self) -> bool:
         """Live once; return whether it ended in a failure, which is kept in `last_error`."""
-        self.state = "restarting" if self.lives or self.failed_starts else "starting"
+        self._state = "restarting" if self.lives or self.failed_starts else "starting"
         failure: BaseException | None = None
         self._death = ""
         try:
@@ -163,10 +199,10 @@ class Unit:
             self._delay_s = BACKOFF_MIN_S
         else:
             self._short_lives.append(now)
-        self.state = "restarting"
+        self._state = "restarting"
         storm = len(self._short_lives) == RESTARTS_MAX
         if storm and now - self._short_lives[0] <= RESTARTS_WINDOW_S:
-            self.state = "degraded"
+            self._state = "degraded"
             log.error(
                 "%s degraded, next try in %.0f s: %s", self.name, DEGRADED_RETRY_S, self.cause
             )
@@ -188,10 +224,21 @@ class Unit:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await self._serve(self.proc)
             finally:
-                self.up = trio.Event()
-                self.ready_ns = 0
+                proc, portal = self.proc, self.portal
+                self._serve_no_more()
                 with trio.CancelScope(shield=True):
-                    await self._reap(uid)
+                    await self._reap(uid, proc, portal)
+
+    def _serve_no_more(self) -> None:
+        """End the present life for all who look at it, in one step; its process may take longer."""
+        self.proc = self.portal = self.address = self._beats = None
+        self.ready_ns = 0
+        self.up = trio.Event()
+        self._announce_beat()
+
+    def _announce_beat(self) -> None:
+        self.beat.set()
+        self.beat = trio.Event()
 
     async def _spawn(self, nursery: Any) -> None:
         # Shielded: a spawn that is cancelled half way costs the runtime 3.5 s.
@@ -262,35 +309,32 @@ class Unit:
                     log.error("%s: no heartbeat for %.0f s", self.name, ALARM_S)
 
         async with ctx.open_stream() as beats, trio.open_nursery() as tasks:
-            await self._became_ready()
+            await self._became_ready(beats)
             tasks.start_soon(watch_heartbeat)
             async for beat in beats:
                 heard, self.is_late = trio.current_time(), False
                 if isinstance(beat, dict):
+                    self._answered = beat.pop("asked", self._answered)
                     self.reported = beat
-                self.beat.set()
-                self.beat = trio.Event()
+                self._announce_beat()
             tasks.cancel_scope.cancel()
         await ctx.result()
 
-    async def _became_ready(self) -> None:
+    async def _became_ready(self, beats: Any) -> None:
         self.address = await _registered_address(self.portal.channel.uid)
         self.lives += 1
         self.failed_starts = 0
         self.ready_ns = clock.monotonic_ns()
         self.reported = {}
         self.is_late = False
-        self.state = "ready"
+        self._beats = beats
+        self._state = "ready"
         self.up.set()
         log.info("%s ready pid=%s address=%s:%s", self.name, self.pid, *self.address)
 
-    @property
-    def pid(self) -> int | None:
-        return self.proc.pid if self.proc is not None else None
-
-    async def _reap(self, uid: tuple[str, str] | None) -> None:
-        proc, portal = self.proc, self.portal
-        self.proc = self.portal = self.address = None
+    async def _reap(
+        self, uid: tuple[str, str] | None, proc: trio.Process | None, portal: Any
+    ) -> None:
         if proc is not None and not portal.channel.connected():
             with trio.move_on_after(EXIT_S):
                 if (code := await proc.wait()) < 0:

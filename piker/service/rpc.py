@@ -51,7 +51,7 @@ def actor_name() -> str:
 
 async def serve_until_cancelled(ctx: Any, status: Callable[[], dict[str, Any]]) -> None:
     """
-    Send the daemon's heartbeat once a second until its supervisor ends it.
+    Send the daemon's heartbeat once a second, and whenever its supervisor asks, until that ends it.
 
     `status` returns `{'state': 'ready' | 'degraded', 'cause': str, 'stats': {name: number}}`;
     it must be quick. Call it last in a lifetime context, after `ctx.started()`.
@@ -64,8 +64,8 @@ async def serve_until_cancelled(ctx: Any, status: Callable[[], dict[str, Any]]) 
                 await trio.sleep(HEARTBEAT_S)
 
         nursery.start_soon(beat)
-        async for _ in stream:  # ends when the supervisor leaves
-            pass
+        async for asked in stream:  # ends when the supervisor leaves
+            await stream.send(status() | {"asked": asked})
         nursery.cancel_scope.cancel()
 
 

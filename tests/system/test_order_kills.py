@@ -206,8 +206,7 @@ async def check_armed(state: Path) -> None:
     with trio.fail_after(20):
         while True:
             row = {row["name"]: row for row in await service_rows()}["emsd"]
-            # pid 0: it has died, and the table says `ready` for a moment more
-            if row["state"] == "ready" and row["pid"] not in (0, emsd) and row["stats"]:
+            if row["state"] == "ready" and row["pid"] != emsd and row["stats"]:
                 heard_at = heard_at or trio.current_time()
                 if row["stats"].get("binance.paper", {}).get("armed", 0) >= len(HELD):
                     break
