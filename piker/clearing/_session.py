@@ -223,7 +223,7 @@ def _items(
     for keeper in keepers:
         for position in keeper.told.positions():
             yield "positions", "", position.to_dict()
-        asked = {oid for oid in hello.known[:KNOWN_MAX] if keeper.book.find(oid)}
+        asked = dict.fromkeys(oid for oid in hello.known[:KNOWN_MAX] if keeper.book.find(oid))
         for oid in dict.fromkeys([*(each.oid for each in keeper.book.active(fqme)), *asked]):
             dialog, told = keeper.book.dialogs[oid], keeper.told.orders.get(oid)
             if told is None or (told.is_terminal and oid not in asked):
