@@ -43,6 +43,7 @@ class OrderDialogs:
 
     def __init__(self, dialogs: Iterator[Dialog] | tuple[Dialog, ...] = ()) -> None:
         self._dialogs: dict[str, Dialog] = {}
+        self._going: dict[str, None] = {}  # those that have not ended: weeks of others are kept
         # None: two orders share the id (venues count per market), so only an oid tells them apart.
         self._by_reqid: dict[tuple[str, str], str | None] = {}
         self._legs: dict[str, list[str]] = {}  # of an entry, in the order in which they came
@@ -65,15 +66,16 @@ class OrderDialogs:
 
     def active(self) -> dict[str, Status]:
         """Return what each dialog that goes on is now, for a late client."""
-        return {each.oid: status_of(each, each.told_ns) for each in self if not each.is_terminal}
+        return {oid: status_of(self[oid], self[oid].told_ns) for oid in self._going}
 
     def past_fills(self) -> dict[str, tuple[BrokerdFill, ...]]:
         """Return the fills so far of each dialog that goes on, for a late client."""
-        return {dialog.oid: dialog.fills for dialog in self if not dialog.is_terminal}
+        return {oid: self[oid].fills for oid in self._going}
 
     def arms(self) -> list[on.Arm]:
         """Return what the trigger book has to hold, for a start."""
-        return [armed(each) for each in self if each.state == "dark_open" and each.is_armed]
+        going = (self[oid] for oid in self._going)
+        return [armed(each) for each in going if each.state == "dark_open" and each.is_armed]
 
     def legs(self, oid: str) -> list[Dialog]:
         """Return all legs that an entry has had, ended ones too."""
@@ -168,12 +170,10 @@ class OrderDialogs:
 
     def statistics(self) -> dict[str, int]:
         """Return named counters."""
-        active = sum(not dialog.is_terminal for dialog in self)
-        unsure = sum(dialog.state == "unknown" for dialog in self)
         return {
             "dialogs": len(self),
-            "active": active,
-            "unknown_outcome": unsure,
+            "active": len(self._going),
+            "unknown_outcome": sum(self[oid].state == "unknown" for oid in self._going),
             "unknown_messages": self._unknown_messages,
         }
 
@@ -252,6 +252,10 @@ class OrderDialogs:
         before = self._dialogs.get(dialog.oid)
         self.changes += before != dialog
         self._dialogs[dialog.oid] = dialog
+        if dialog.is_terminal:
+            self._going.pop(dialog.oid, None)
+        else:
+            self._going[dialog.oid] = None
         if before is None and dialog.order.parent:
             self._legs.setdefault(dialog.order.parent, []).append(dialog.oid)
         if before is None or before.reqid != dialog.reqid:
