@@ -98,7 +98,8 @@ class Bot:
 
     async def place(self, kind: str, make: Callable[[], Order], claim: Claim) -> Status:
         """Place an order until one is taken, and follow it until `claim` holds."""
-        for _ in range(TRIES_MAX):
+        begun_s = trio.current_time()
+        while trio.current_time() - begun_s < STEP_S:
             order = make()
             say(placed=order.oid, kind=kind, size=str(order.size))
             await self.client.send(order)
@@ -106,7 +107,7 @@ class Bot:
                 self.done[kind] = order.oid
                 return status
             await trio.sleep(0.3)  # the feed behind the risk gate may still be on its way
-        raise AssertionError(f"{kind} was not taken {TRIES_MAX} times")
+        raise AssertionError(f"{kind} was not taken for {STEP_S} s")
 
     async def amend(self, oid: str, claim: Claim, **fields: Any) -> Status:
         """Amend until an amend is taken."""
