@@ -32,6 +32,13 @@ class _Content:
         self.durable = bytearray(size)
         self.unsynced: list[tuple[int, bytes]] = []
 
+    def after_kill(self) -> _Content:
+        """Return what the operating system has; what the dead do here changes it no more."""
+        survivor = _Content(0)
+        survivor.seen, survivor.durable = bytearray(self.seen), bytearray(self.durable)
+        survivor.unsynced = list(self.unsynced)
+        return survivor
+
     def after_power_loss(self, rng: random.Random) -> _Content:
         survivor = _Content(0)
         survivor.durable = bytearray(self.durable)
@@ -151,7 +158,7 @@ class MemoryDisk:
 
     def after_kill(self) -> MemoryDisk:
         """Return this disk as the next process finds it when this one was killed."""
-        return self._successor(self._files, lambda content: content)
+        return self._successor(self._files, _Content.after_kill)
 
     def after_power_loss(self, rng: random.Random) -> MemoryDisk:
         """Return this disk as the next process finds it when the machine went down."""

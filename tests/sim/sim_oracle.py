@@ -18,7 +18,7 @@ import msgspec
 from sim.sim_traders import Trader
 from sim.sim_world import BASE_NS, RATE, SimWorld
 
-from piker.clearing._messages import BrokerdPosition, Status
+from piker.clearing._messages import TERMINAL_RESPS, BrokerdPosition, Status
 from piker.model.ticks import QUOTE, TRADE
 from piker.storage.disk import Disk
 from piker.storage.journal import Record, open_journal
@@ -154,7 +154,13 @@ def check_clients(traders: list[Trader], journal: list[Row]) -> None:
                 words[word.oid].append(word)
         for oid, said in words.items():
             ends = [word for word in said if word.is_terminal]
-            is_ours = any(word.req is not None and word.state != "error" for word in said)
+            # One that attached after the end hears only that a request about it was refused.
+            is_ours = any(
+                word.req is not None
+                and word.state != "error"
+                and not (word.refused and word.resp in TERMINAL_RESPS)
+                for word in said
+            )
             assert len(ends) <= 1, f"{oid} has ended {[word.resp for word in ends]}"
             told = [word.brokerd_msg["tid"] for word in said if word.resp == "fill"]
             assert told == fills[oid][-len(told) :] if told else not (is_ours and fills[oid])

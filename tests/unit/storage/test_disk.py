@@ -80,3 +80,14 @@ def test_a_full_disk_makes_nothing() -> None:
     assert is_full(caught.value)
     assert caught.value.errno == errno.ENOSPC
     assert disk.names() == []
+
+
+def test_what_the_dead_still_write_is_not_found_by_their_successor() -> None:
+    disk = MemoryDisk()
+    file = disk.create("a", 4)
+    file.write(0, b"done")
+    left = disk.after_kill()
+    file.write(0, b"late")
+    file.sync()
+    assert left.read("a") == b"done"
+    assert left.after_power_loss(random.Random(1)).read("a") in (b"done", bytes(4))
