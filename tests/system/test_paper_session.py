@@ -29,6 +29,8 @@ from system.harness import (
 
 pytestmark = [pytest.mark.tree, pytest.mark.browser, pytest.mark.timeout(180)]
 
+TOP = 60  # of the page: in the margin above the highest price, below the header
+
 
 @asynccontextmanager
 async def open_demo(state: Path) -> AsyncIterator[str]:
@@ -57,15 +59,15 @@ async def read_address(process: trio.Process) -> str:
 
 
 async def buy_on_page(page: Page) -> None:
-    """Hold `f` and `s`, point above the last price, click: a buy that the market takes."""
+    """Hold `f` and `s`, point above every price shown, click: a buy that the market takes."""
 
     def work(tab: Any) -> None:
         tab.mouse.move(500, 300)
         tab.keyboard.down("f")
         tab.keyboard.down("s")
-        tab.mouse.move(500, 120)
+        tab.mouse.move(500, TOP)
         tab.wait_for_timeout(500)  # the size on the chip is the allocator's answer
-        tab.mouse.click(500, 120)
+        tab.mouse.click(500, TOP)
         tab.keyboard.up("s")
         tab.keyboard.up("f")
 

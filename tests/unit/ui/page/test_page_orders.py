@@ -773,13 +773,11 @@ def test_nothing_is_sent_without_a_connection(desk):
 
 
 def test_the_mark_says_paper_or_live(desk):
-    marks = "() => [...document.querySelectorAll('.mark:not(.hidden)')].map(n => n.textContent)"
-    assert desk.stage.js(marks) == ["LOCAL", "PAPER"]
+    marks = "[...document.querySelectorAll('.mark:not(.hidden)')].map(n => n.textContent).join(' ')"
+    assert desk.stage.js(f"() => {marks}") == "LOCAL PAPER"
     accounts = [*ALLOC.accounts, om.Account("binance.main", "live", "0")]
     desk.stage.say(replace(ALLOC, account="binance.main", mode="live", accounts=accounts))
-    desk.stage.until("piker.debug.facts().account_mode === 'live'")
-    desk.stage.until_written()
-    assert desk.stage.js(marks) == ["LOCAL", "LIVE"]
+    desk.stage.until(f"{marks} === 'LOCAL LIVE'")
 
 
 def test_the_pane_shows_limits_position_and_working_orders(desk):
