@@ -470,6 +470,7 @@ async def test_the_kill_switch_cancels_all_and_outlives_a_restart(autojump_clock
         await peer.words(3)
         router.named("binance.paper")[0].stop("enough")
         assert (await engine.receive())["action"] == "cancel"
+        await settle()  # a cancel leaves before its record is durable
         killed = world.restarted()
     async with open_router(killed) as router, open_peer(router) as peer:
         assert peer.first["state"] == "stopped"
