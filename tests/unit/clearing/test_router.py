@@ -42,6 +42,18 @@ async def test_an_order_leaves_only_once_it_is_durable(autojump_clock: Any) -> N
         assert await peer.words(1) == ["pending"]
 
 
+async def test_what_becomes_durable_at_the_end_of_a_desk_is_left_to_its_next_life(
+    autojump_clock: Any,
+) -> None:
+    async with open_desk() as (world, router, peer, _):
+        world.disk.delay_s = 0.5
+        await peer.ask(order())
+        await settle()
+    assert not router.keepers["binance", "paper"].told.orders
+    async with open_router(world.restarted()) as again:
+        assert A in again.keepers["binance", "paper"].told.orders
+
+
 async def test_a_paper_order_goes_from_entry_to_ledger(autojump_clock: Any) -> None:
     async with open_desk() as (world, router, peer, engine):
         await peer.ask(order())
