@@ -133,7 +133,8 @@ class FolderDisk:
     def __init__(self, folder: Path | str) -> None:
         self._folder = Path(folder)
         self._lock = Lock(self._folder / _LOCK)
-        # Its own threads, for a write and the mark: nobody else's work stands in the way.
+        # Its own threads, as many as work at once (a write, the mark, the watch log): nobody else's
+        # work stands in the way.
         self._idle: list[Worker] = []
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_what_is_not_there_is_not_found_and_nothing_is_made_twice(disk: Disk) ->
 async def test_work_runs_beside_the_loop(disk: Disk) -> None:
     assert await disk.in_worker(lambda: 7) == 7
     disk.unlock()
+
+
+async def test_a_folder_that_was_given_back_has_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    disk = FolderDisk(tmp_path)
+    assert disk.lock() is None
+    assert await disk.in_worker(threading.get_ident) == await disk.in_worker(threading.get_ident)
+    mine = set(threading.enumerate()) - before
+    assert len(mine) == 1
+    disk.unlock()
+    for thread in mine:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_power_loss_keeps_what_was_synced_and_any_sectors_of_the_rest() -> None:
