@@ -8,8 +8,9 @@ Rules:
    the journal goes on in a new segment.
 2. A segment appears whole, first record and snapshot included, or not at all: it is written under
    a temporary name, synced, renamed, and the folder is synced.
-3. The mark never names a record that is not durable. It is written with each sync and itself
-   synced by `sync_mark`: a killed process leaves it exact, a lost machine leaves it that old.
+3. The mark never names a record that is not durable. It is written after each sync and itself
+   synced by `sync_mark`: a killed process leaves it exact, or one group behind when it died
+   between the two; a lost machine leaves it as old as its own last sync.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class Tail:
         found = scanner.mark or Mark(0, self.sequence, self._link, 0, first, is_closed=False)
         self._mark = found
         self._mark_file: File | None = None
+        self._mark_error: OSError | None = None
+        self._unmarked_ns = 0  # when the last group was taken, which the mark does not name yet
 
     @property
     def room(self) -> int:
@@ -95,8 +98,13 @@ class Tail:
         return self._number
 
     def append(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Write `(time_ns, payload)` records as one group and make them durable."""
+        """
+        Write `(time_ns, payload)` records as one group and make them durable.
+
+        `write_mark` comes after it, and need not be waited for.
+        """
         assert self._file is not None
+        self._check_mark()
         frames, link, sequence = [], self._link, self.sequence
         for time_ns, payload in records:
             sequence += 1
@@ -109,7 +117,14 @@ class Tail:
         self._offset += len(data)
         self._link, self.sequence = link, sequence
         self.segment_ends[self._number] = sequence
-        self._write_mark(records[-1][0])
+        self._unmarked_ns = records[-1][0]
+
+    def write_mark(self) -> None:
+        """Have the mark name the last group; what goes wrong is raised by the next call."""
+        try:
+            self._write_mark(self._unmarked_ns)
+        except OSError as error:
+            self._mark_error = error
 
     def start_segment(self, snapshot: Sequence[bytes], time_ns: int, room_min: int = 0) -> None:
         """
@@ -136,6 +151,7 @@ class Tail:
     def sync_mark(self) -> None:
         """Make the mark durable as it stands."""
         assert self._mark_file is not None
+        self._check_mark()
         self._mark_file.sync()
 
     def remove(self, through_sequence: int, time_ns: int) -> int:
@@ -238,6 +254,10 @@ class Tail:
         self.sync_mark()
         self._disk.rename(temporary, MARK_NAME)
         self._disk.sync_folder()
+
+    def _check_mark(self) -> None:
+        if self._mark_error is not None:
+            raise self._mark_error
 
     def _write_mark(
         self, time_ns: int, *, first_segment: int | None = None, is_closed: bool = False

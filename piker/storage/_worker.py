@@ -19,19 +19,38 @@ import trio
 T = TypeVar("T")
 
 
-class _Job(Generic[T]):
-    """Something to do, and what came of it: one `value`, or an error."""
+class Job(Generic[T]):
+    """Something to do, and what came of it: one value, or an error."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[], T], after: Callable[[], None] | None, done: int) -> None:
         self._work = work
-        self.values: list[T] = []
-        self.error: BaseException | None = None
+        self._after = after
+        self._done = done
+        self._values: list[T] = []
+        self._error: BaseException | None = None
 
     def do(self) -> None:
+        """Do it, say so, and then what comes after it; runs in the thread."""
         try:
-            self.values.append(self._work())
-        except BaseException as error:  # relay: to who waits in `run`
-            self.error = error
+            self._values.append(self._work())
+        except BaseException as error:  # relay: to who waits for it
+            self._error = error
+        os.eventfd_write(self._done, 1)
+        if self._after is not None and self._error is None:
+            self._after()
+
+    async def wait(self) -> T:
+        """
+        Return what the work returns, or raise what it raises; waits to the end of it.
+
+        Cancelled only behind that: half a write has no known outcome.
+        """
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.wait_readable(self._done)
+        os.eventfd_read(self._done)
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
 
 
 class Worker:
@@ -40,32 +59,21 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._done = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        work = (self._jobs, self._done)
-        threading.Thread(target=_work, args=work, name=name, daemon=True).start()
+        threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """
-        Run blocking `work` in the thread and return what it returns, or raise what it raises.
-
-        One caller at a time. Once begun it is not cancelled: half a write has no known outcome.
-        """
-        job = _Job(work)
+    def begin(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> Job[T]:
+        """Have `work` done, and then `after`; the job is waited for before the next is begun."""
+        job = Job(work, after, self._done)
         self._jobs.put(job.do)
-        with trio.CancelScope(shield=True):
-            await trio.lowlevel.wait_readable(self._done)
-        os.eventfd_read(self._done)
-        if job.error is not None:
-            raise job.error
-        return job.values[0]
+        return job
 
     def close(self) -> None:
-        """Let the thread end; nothing may be under way."""
+        """Let the thread end when it is done; nobody may wait for a job."""
         self._jobs.put(None)
         os.close(self._done)
 
 
-def _work(jobs: SimpleQueue[Callable[[], None] | None], done: int) -> None:
+def _work(jobs: SimpleQueue[Callable[[], None] | None]) -> None:
     """Do what comes until there is a None."""
     while (job := jobs.get()) is not None:
         job()
-        os.eventfd_write(done, 1)

@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeVar
 from piker.storage._worker import Worker
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _CHUNK: Final = 1 << 20
 _LOCK = "lock"
@@ -72,8 +73,23 @@ class Disk(Protocol):
     def sync_folder(self) -> None:
         """Make creations, renames and removals durable."""
 
+    def begin(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> Begun[T]:
+        """
+        Have blocking `work` done beside the event loop, and then `after`, which raises nothing.
+
+        One piece of work at a time, each behind what came `after` the one before. Who began it
+        waits for it, once, before the next is begun; once begun it is not cancelled.
+        """
+
     async def in_worker(self, work: Callable[[], T]) -> T:
         """Run blocking `work` beside the event loop, at once; once begun it is not cancelled."""
+
+
+class Begun(Protocol[T_co]):
+    """Work of a disk that is under way."""
+
+    async def wait(self) -> T_co:
+        """Return what it returns, or raise what it raises."""
 
 
 class _RealFile:
@@ -136,6 +152,7 @@ class FolderDisk:
         # Its own threads, as many as work at once (a write, the mark, the watch log): nobody else's
         # work stands in the way.
         self._idle: list[Worker] = []
+        self._writer: Worker | None = None
 
     @property
     def place(self) -> str:
@@ -147,6 +164,9 @@ class FolderDisk:
     def unlock(self) -> None:
         while self._idle:
             self._idle.pop().close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self._lock.release()
 
     def names(self) -> list[str]:
@@ -192,10 +212,15 @@ class FolderDisk:
         finally:
             os.close(fd)
 
+    def begin(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> Begun[T]:
+        if self._writer is None:
+            self._writer = Worker(f"disk {self._folder.name}, in order")
+        return self._writer.begin(work, after)
+
     async def in_worker(self, work: Callable[[], T]) -> T:
         worker = self._idle.pop() if self._idle else Worker(f"disk {self._folder.name}")
         try:
-            return await worker.run(work)
+            return await worker.begin(work).wait()
         finally:
             self._idle.append(worker)
 

@@ -57,7 +57,7 @@ from piker.storage._journal_tail import (
     segment_name,
     segment_numbers,
 )
-from piker.storage.disk import Disk, FolderDisk, is_full
+from piker.storage.disk import Begun, Disk, FolderDisk, is_full
 
 __all__ = [
     "DOUBT_S",
@@ -117,6 +117,7 @@ class Journal:
         self._now_ns = now_ns
         self._queue = Queue()
         self._busy = trio.Lock()  # the tail takes one call at a time
+        self._begun: tuple[list[Pending], Begun[None]] | None = None  # before the lock was taken
         self._mark_is_old = trio.Event()
         self._failed = trio.Event()
         self._state: State = "open"
@@ -184,6 +185,14 @@ class Journal:
         self._queue.put_nowait(pending)
         return pending
 
+    def begin(self) -> None:
+        """Begin in this turn to write what is queued, unless the tail is busy with what was."""
+        is_free = self._begun is None and not self._busy.locked()
+        if is_free and self._state in ("open", "full"):
+            group = self._queue.pop_group(self._tail.room)
+            if group:
+                self._begun = group, self._begin_group(group)
+
     async def rotate(self, snapshot: Sequence[bytes]) -> int:
         """
         Go on in a new segment that begins with `snapshot`: all that stands after every record
@@ -214,6 +223,7 @@ class Journal:
         """
         self._check(b"")
         async with self._busy:
+            await self._settle_begun()
             work = partial(self._tail.remove, through_sequence, self._now_ns())
             try:
                 return await self._run(work)
@@ -240,7 +250,8 @@ class Journal:
     async def _write_records(self) -> None:
         """Make durable what is queued, group by group, until the journal fails."""
         while self._state != "failed":
-            await self._queue.wait_work()
+            if self._begun is None:
+                await self._queue.wait_work()
             # `acquire` waits a turn of the scheduler for a lock that is free.
             if self._busy.locked():
                 await self._busy.acquire()
@@ -252,19 +263,31 @@ class Journal:
                 self._busy.release()
 
     async def _write_queue(self) -> None:
+        await self._settle_begun()
         while self._queue and self._state != "failed":
             group = self._queue.pop_group(self._tail.room)
             if group:
-                await self._write_group(group)
+                await self._settle(group, self._begin_group(group))
             elif isinstance(self._queue.first, Rotation):
                 await self._start_segment(self._queue.pop(), is_asked=True)
             else:
                 await self._start_segment(self._queue.first, is_asked=False)
 
-    async def _write_group(self, group: list[Pending]) -> None:
+    def _begin_group(self, group: list[Pending]) -> Begun[None]:
         records = [(pending.time_ns, pending.payload) for pending in group]
+        return self._disk.begin(partial(self._tail.append, records), self._tail.write_mark)
+
+    async def _settle_begun(self) -> None:
+        """Wait for what `begin` has begun: nothing else may use the tail before that."""
+        if self._begun is not None:
+            (group, work), self._begun = self._begun, None
+            await self._settle(group, work)
+
+    async def _settle(self, group: list[Pending], work: Begun[None]) -> None:
+        """Tell those who wait for a group what became of it."""
         try:
-            await self._run(partial(self._tail.append, records))
+            with trio.CancelScope(shield=True):
+                await work.wait()
         except OSError as error:
             self._refuse(group, self._fail(error))
             return
@@ -295,7 +318,7 @@ class Journal:
     async def _run(self, work: Callable[[], T]) -> T:
         """Run disk work to its end: a write that is cancelled half way has no known outcome."""
         with trio.CancelScope(shield=True):
-            result = await self._disk.in_worker(work)
+            result = await self._disk.begin(work).wait()
         return result
 
     async def _keep_mark(self) -> None:
@@ -340,6 +363,7 @@ class Journal:
     async def _close(self) -> None:
         """Write what is queued (it is bounded), mark the end as clean and let go."""
         with trio.CancelScope(shield=True):
+            await self._busy.acquire()  # for good
             await self._write_queue()
             is_clean = self._state != "failed"
             if is_clean:
@@ -347,7 +371,7 @@ class Journal:
                 self._queue.refuse(JournalFailed(self._cause))
             try:
                 time_ns = self._now_ns() if is_clean else None
-                await self._disk.in_worker(partial(self._tail.close, time_ns))
+                await self._disk.begin(partial(self._tail.close, time_ns)).wait()
             except OSError as error:
                 log.error("journal not closed cleanly cause=%s", error)
 

@@ -3,8 +3,8 @@ A folder that exists in memory, with the failures of a real one: for simulation,
 
 What a real disk may do at a power loss, this one does by the seed it is given: of the writes
 since a file's last `sync` any sectors survive, of the folder's changes since its last
-`sync_folder` the first few. Nothing else is lost. All calls take no time, but `in_worker` takes
-`delay_s` of the event loop's clock.
+`sync_folder` the first few. Nothing else is lost. All calls take no time, but what runs beside the
+event loop takes `delay_s` of its clock.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import errno
 import os
 import random
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
-from piker.storage.disk import File
+from piker.storage.disk import Begun, File
 
 T = TypeVar("T")
 
@@ -74,6 +74,23 @@ class _MemoryFile:
 
     def close(self) -> None:
         pass
+
+
+class _Begun(Generic[T]):
+    """Work that takes until `end_s`; it is done when its waiter hears of it."""
+
+    def __init__(
+        self, end_s: float, work: Callable[[], T], after: Callable[[], None] | None
+    ) -> None:
+        self._end_s = end_s
+        self._work = work
+        self._after = after or (lambda: None)
+
+    async def wait(self) -> T:
+        await trio.sleep_until(self._end_s)
+        done = self._work()
+        self._after()
+        return done
 
 
 class MemoryDisk:
@@ -140,9 +157,11 @@ class MemoryDisk:
         self.step("sync_folder", "")
         self._history = [self._files]
 
+    def begin(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> Begun[T]:
+        return _Begun(trio.current_time() + self.delay_s, work, after)
+
     async def in_worker(self, work: Callable[[], T]) -> T:
-        await trio.sleep(self.delay_s)
-        return work()
+        return await self.begin(work).wait()
 
     def step(self, operation: str, name: str) -> None:
         """Tell `on_step` what is about to happen."""

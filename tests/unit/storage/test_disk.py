@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ async def test_work_runs_beside_the_loop(disk: Disk) -> None:
     disk.unlock()
 
 
+async def test_what_is_begun_is_done_in_order(disk: Disk) -> None:
+    done: list[str] = []
+    for name in "abc":
+        work = disk.begin(partial(done.append, name), partial(done.append, f"after {name}"))
+        await work.wait()
+    await disk.begin(lambda: None).wait()
+    assert done == ["a", "after a", "b", "after b", "c", "after c"]
+    disk.unlock()
+
+
 async def test_a_folder_that_was_given_back_has_no_threads(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     disk = FolderDisk(tmp_path)
@@ -62,6 +73,9 @@ async def test_a_folder_that_was_given_back_has_no_threads(tmp_path: Path) -> No
     assert await disk.in_worker(threading.get_ident) == await disk.in_worker(threading.get_ident)
     mine = set(threading.enumerate()) - before
     assert len(mine) == 1
+    await disk.begin(lambda: None).wait()
+    mine = set(threading.enumerate()) - before
+    assert len(mine) == 2
     disk.unlock()
     for thread in mine:
         thread.join(5)

@@ -127,6 +127,68 @@ async def test_the_same_appends_give_the_same_bytes(
         assert disks[0].read(name) == disks[1].read(name)
 
 
+async def test_what_is_begun_is_written_while_the_next_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    disk = MemoryDisk(delay_s=1)
+    async with open_journal(disk, ACCOUNT) as journal:
+        begun = trio.current_time()
+        told: list[int] = []
+        for number in range(3):
+            journal.append_nowait(payload(number), partial(told.append, number))
+            journal.begin()
+        await trio.sleep_until(begun + 1.5)
+        assert told == [0], "the first by itself, those behind it together"
+        await trio.sleep_until(begun + 2.5)
+        assert told == [0, 1, 2]
+        journal.begin()  # of nothing
+        assert journal.statistics().syncs == 2
+    assert payloads(read(disk)[1]) == [payload(n) for n in range(3)]
+
+
+async def test_what_is_begun_is_settled_before_anything_else_is_done(disk: Disk) -> None:
+    async with open_journal(disk, ACCOUNT, segment_bytes=1000) as journal:
+        await fill(journal, 30)
+        await journal.rotate([b"snapshot"])
+        pending = journal.append_nowait(payload(30))
+        journal.begin()
+        assert await journal.release(journal.durable_sequence) > 0  # in the turn of `begin`
+        assert pending.is_durable
+        journal.append_nowait(payload(31))
+        journal.begin()  # and the end comes
+    assert payloads(read(disk)[1]) == [b"snapshot", payload(30), payload(31)]
+
+
+async def test_what_was_begun_and_failed_is_refused() -> None:
+    disk = MemoryDisk()
+    async with open_journal(disk, ACCOUNT) as journal:
+        fail_at(disk, "sync")
+        pending = journal.append_nowait(payload(0))
+        journal.begin()
+        with pytest.raises(JournalFailed, match="Input/output error"):
+            await pending.wait_durable()
+        journal.begin()
+        assert journal.state == "failed"
+
+
+async def test_a_mark_that_cannot_be_written_fails_the_next_record() -> None:
+    disk = MemoryDisk()
+
+    def step(done: str, name: str) -> None:
+        if done == "write" and name.startswith("head"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+    async with open_journal(disk, ACCOUNT) as journal:
+        disk.on_step = step
+        await journal.append(payload(0))  # it is durable
+        with pytest.raises(JournalFailed, match="Input/output error"):
+            await journal.append(payload(1))
+        disk.on_step = None
+    report, records = read(disk)
+    assert report.is_sound
+    assert payloads(records) == [payload(0)]
+
+
 @pytest.mark.parametrize("operation", ["sync", "write"])
 async def test_after_a_failed_sync_nothing_is_tried_again(operation: str) -> None:
     disk = MemoryDisk()

@@ -12,7 +12,7 @@ from piker.storage._worker import Worker
 
 async def test_what_is_done_is_done_in_one_thread_and_its_result_comes_back() -> None:
     worker = Worker("test worker")
-    seen = [await worker.run(threading.get_ident) for _ in range(3)]
+    seen = [await worker.begin(threading.get_ident).wait() for _ in range(3)]
     assert len(set(seen)) == 1
     assert seen[0] != threading.get_ident()
     worker.close()
@@ -24,8 +24,8 @@ async def test_what_fails_raises_where_it_is_waited_for_and_the_next_runs() -> N
 
     worker = Worker("test worker")
     with pytest.raises(OSError, match="No space left"):
-        await worker.run(fail)
-    assert await worker.run(lambda: 7) == 7
+        await worker.begin(fail).wait()
+    assert await worker.begin(lambda: 7).wait() == 7
     worker.close()
 
 
@@ -39,7 +39,7 @@ async def test_what_has_begun_is_not_cancelled() -> None:
         done.append(True)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.run, work)
+        nursery.start_soon(worker.begin(work).wait)
         while not begun.is_set():
             await trio.sleep(0.001)
         nursery.cancel_scope.cancel()
@@ -54,9 +54,35 @@ async def test_the_event_loop_goes_on_meanwhile() -> None:
     worker, may_end = Worker("test worker"), threading.Event()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.run, lambda: may_end.wait(60))
+            nursery.start_soon(worker.begin(lambda: may_end.wait(60)).wait)
             await trio.sleep(0.01)
             may_end.set()
+    worker.close()
+
+
+async def test_what_comes_after_holds_up_the_next_job_and_not_the_waiter() -> None:
+    worker, may_end, done = Worker("test worker"), threading.Event(), list[str]()
+
+    def after() -> None:
+        may_end.wait(5)
+        done.append("after")
+
+    with trio.fail_after(2):
+        await worker.begin(lambda: done.append("first"), after).wait()
+    assert done == ["first"]
+    second = worker.begin(lambda: done.append("second"))
+    may_end.set()
+    await second.wait()
+    assert done == ["first", "after", "second"]
+    worker.close()
+
+
+async def test_nothing_comes_after_what_failed() -> None:
+    worker, done = Worker("test worker"), list[int]()
+    with pytest.raises(ZeroDivisionError):
+        await worker.begin(lambda: 1 // 0, lambda: done.append(1)).wait()
+    await worker.begin(lambda: None).wait()
+    assert done == []
     worker.close()
 
 
