@@ -139,6 +139,16 @@ async def swallow(ctx: tractor.Context) -> int:
 
 
 @endpoint
+@tractor.context
+async def mirror(ctx: tractor.Context) -> None:
+    """Send back what comes."""
+    await ctx.started()
+    async with ctx.open_stream() as stream:
+        async for message in stream:
+            await stream.send(message)
+
+
+@endpoint
 async def call_then_die(addr: list[Any]) -> None:
     """Hold a call, a context and a stream to the actor at `addr`, then be killed."""
     from piker.service._registry import connect

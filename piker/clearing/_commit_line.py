@@ -80,10 +80,16 @@ class CommitLine:
         """Write to `journal` from now on."""
         self._journal = journal
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another record may come."""
+        return len(self._commits) + len(self._lazy) < COMMITS_MAX
+
     async def wait_room(self) -> None:
         """Wait until another record may come."""
-        while len(self._commits) + len(self._lazy) >= COMMITS_MAX:
-            self._room = trio.Event()
+        while not self.has_room:
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
 
     def leave(self, oid: str, number: int) -> None:
@@ -130,6 +136,10 @@ class CommitLine:
             commit.error = error
         except ValueError as error:  # a broker's word of a quarter of a megabyte
             commit.error = JournalFull(str(error))
+
+    def begin(self) -> None:
+        """Have the disk begin in this turn with what was put; the journal would in its next."""
+        self.journal.begin()
 
     def flush(self) -> None:
         """Hand over what has waited for a record to go with."""

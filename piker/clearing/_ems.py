@@ -18,6 +18,7 @@ import trio
 
 from piker.brokers import get_brokermod
 from piker.brokers._daemon import maybe_spawn_brokerd
+from piker.clearing._stream_channel import StreamChannel
 from piker.config import settings
 from piker.data._feed_bus import describe_error
 from piker.data.validate import get_eps
@@ -207,7 +208,7 @@ async def open_broker(
     if mode == "live" and "open_trade_dialog" not in get_eps(mod, "brokerd"):
         raise EndpointMissing(f"{broker} is data-only: use paper mode")
     async with open_brokerd_dialog(mod, mode, fqme=fqme) as dialog:
-        yield (dialog.positions, dialog.accounts), dialog.stream
+        yield (dialog.positions, dialog.accounts), StreamChannel(dialog.stream)
 
 
 # ---- clients ----
@@ -251,7 +252,7 @@ async def _emsd_main(
     try:
         await ctx.started(session.first)
         async with ctx.open_stream() as stream:
-            await router.serve(session, stream)
+            await router.serve(session, StreamChannel(stream))
     finally:
         session.on_leave()
 

@@ -24,6 +24,7 @@ from piker.clearing._ems import (
 from piker.clearing._messages import BrokerdPosition, Mode, Status, parse_reply
 from piker.clearing._order_tables import Held, TradesStream
 from piker.clearing._session import Hello
+from piker.clearing._stream_channel import StreamChannel
 from piker.clearing._world import Channel
 from piker.data.feed import raise_described
 from piker.service.rpc import proof, translate_errors
@@ -64,7 +65,7 @@ async def open_ems(
                     if "error" in first:
                         raise_described(first["error"])
                     async with ctx.open_stream() as stream:
-                        yield first, stream
+                        yield first, StreamChannel(stream)
                     await ctx.cancel()
 
     hello = Hello(fqme=fqme.lower(), mode=mode, client=clock.new_id(), client_ref=client_ref)

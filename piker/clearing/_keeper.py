@@ -179,6 +179,11 @@ class AccountKeeper:
 
     # ---- what comes in: clients ----------------------------------------------------------
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another input may be committed."""
+        return self.line.has_room
+
     async def wait_room(self) -> None:
         """Wait until another input may be committed."""
         await self.line.wait_room()

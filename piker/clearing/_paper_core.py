@@ -22,6 +22,7 @@ from piker.clearing._matching import NEVER_NS
 from piker.clearing._messages import (
     BrokerdCancel,
     BrokerdError,
+    BrokerdFill,
     BrokerdOrder,
     BrokerdStatus,
     Message,
@@ -33,7 +34,7 @@ from piker.clearing._messages import (
 from piker.clearing._paper_funds import PaperFunds
 from piker.clearing._paper_grid import ACCOUNT, ZERO
 from piker.clearing._paper_market import Eyes, PaperMarket, acknowledge
-from piker.clearing._world import Channel, MarketView, World
+from piker.clearing._world import Channel, MarketView, World, send_some
 from piker.data._blocks import L1, L2, NO_L1
 from piker.errors import BadPayload, ConnectionLost, PikerError, innermost
 from piker.log import get_logger
@@ -104,6 +105,7 @@ class PaperEngine:
         self._desks: dict[str, _Desk] = {}
         self._out: deque[dict[str, Any]] = deque()
         self._has_out = trio.Event()
+        self._way_out: Channel | None = None  # while nothing waits to leave but what was just said
         self._is_ready = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -112,9 +114,10 @@ class PaperEngine:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._send_all, channel)
+            channel.on_message(self._take_and_answer)
             try:
                 async for raw in channel:
-                    self._take(raw)
+                    self._take_and_answer(raw)
             except GONE as err:
                 log.info("emsd is gone cause=%r", err)
             nursery.cancel_scope.cancel()
@@ -132,18 +135,27 @@ class PaperEngine:
 
     # ---- emsd's side
 
+    def _take_and_answer(self, raw: object, more: bool = False) -> bool:
+        """Take a message of emsd; all that is said to it leaves as one, in this turn if it can."""
+        self._take(raw)
+        if self._way_out is not None and self._out and not more:
+            out = list(self._out)
+            if self._way_out.send_nowait(*out):
+                self._out.clear()
+                for _ in out:
+                    faults.point("paperboi.answer.sent")
+        return True
+
     async def _send_all(self, channel: Channel) -> None:
         assert self._nursery is not None
         try:
             while True:
-                await self._has_out.wait()
-                while self._out:
-                    if self._out[0]["msg"] == "fill":
-                        faults.point("paperboi.fill.made")
-                    await channel.send(self._out[0])
-                    faults.point("paperboi.answer.sent")
-                    self._out.popleft()
-                self._has_out = trio.Event()
+                while not self._out:
+                    self._has_out, self._way_out = trio.Event(), channel
+                    await self._has_out.wait()
+                    self._way_out = None
+                await send_some(channel, self._out)
+                faults.point("paperboi.answer.sent")
         except GONE as err:
             log.info("emsd is gone cause=%r", err)
             self._nursery.cancel_scope.cancel()
@@ -153,6 +165,8 @@ class PaperEngine:
             log.error("emsd does not read, %s messages wait: ending the dialog", OUTBOX_MAX)
             self._nursery.cancel_scope.cancel()
             return
+        if isinstance(message, BrokerdFill):
+            faults.point("paperboi.fill.made")
         self._out.append(message.to_dict())
         self._has_out.set()
 

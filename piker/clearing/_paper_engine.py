@@ -19,6 +19,7 @@ from piker.clearing._actor_world import ActorWorld
 from piker.clearing._fill_models import DEFAULT_FEES, paper_terms
 from piker.clearing._paper_core import PaperEngine
 from piker.clearing._paper_grid import ACCOUNT
+from piker.clearing._stream_channel import StreamChannel
 from piker.config import settings
 from piker.log import get_logger, setup_actor_logging
 from piker.service.rpc import actor_name, endpoint, proof, serve_until_cancelled, translate_errors
@@ -90,7 +91,7 @@ async def open_trade_dialog(ctx: tractor.Context, fqme: str | None = None) -> No
         _dialog.engine, _dialog.scope = engine, scope
         await ctx.started(([], [ACCOUNT]))
         async with ctx.open_stream() as stream:
-            await engine.serve(stream)
+            await engine.serve(StreamChannel(stream))
 
 
 @asynccontextmanager

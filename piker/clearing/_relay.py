@@ -39,7 +39,7 @@ from piker.clearing._messages import (
     Status,
     parse_broker,
 )
-from piker.clearing._world import Channel, World
+from piker.clearing._world import TOGETHER_MAX, Channel, World
 from piker.errors import BadPayload, ConnectionLost, PikerError
 from piker.log import get_logger
 
@@ -75,6 +75,7 @@ class TradesRelay:
         self._open_account = open_account
         self._requests: deque[BrokerdOrder | BrokerdCancel] = deque()
         self._work = trio.Event()
+        self._way_out: Channel | None = None  # while no request waits to leave
         self._opened = trio.Event()
         self._settled = trio.Event()
         self._deadlines: list[Deadline] = []
@@ -120,7 +121,8 @@ class TradesRelay:
                     for each in self._requests
                     if isinstance(each, BrokerdCancel) or (each.oid, each.number) != (oid, number)
                 )
-        self._work.set()
+        if not self._leave_at_once():
+            self._work.set()
 
     def halt(self, cause: str) -> None:
         """End the dialog, and open it no more until `resume`."""
@@ -217,18 +219,29 @@ class TradesRelay:
             self.positions.append(message)
 
     async def _receive(self, channel: Channel) -> None:
+        channel.on_message(self._take)
         async for raw in channel:
-            try:
-                message = parse_broker(raw)
-            except BadPayload as error:
-                log.warning("%s: %s in %r", self.broker, error, error.head)
-                continue
-            keeper = self._keeper_of(message)
-            if keeper is None:
-                log.warning("%s: %s is about no known account", self.broker, message)
-                continue
-            await keeper.wait_room()
-            keeper.hear(message)
+            while not self._take(raw):
+                for keeper in self.keepers.values():
+                    await keeper.wait_room()
+
+    def _take(self, raw: Any, more: bool = False) -> bool:
+        """Take what the broker says; False, with nothing done, while its account has no room."""
+        try:
+            message = parse_broker(raw)
+        except BadPayload as error:
+            log.warning("%s: %s in %r", self.broker, error, error.head)
+            return True
+        keeper = self._keeper_of(message)
+        if keeper is None:
+            log.warning("%s: %s is about no known account", self.broker, message)
+            return True
+        if not keeper.has_room:
+            return False
+        keeper.hear(message)
+        if not more:
+            keeper.line.begin()
+        return True
 
     def _keeper_of(self, message: BrokerMsg) -> AccountKeeper | None:
         """Return the account that a message is about."""
@@ -245,26 +258,61 @@ class TradesRelay:
                 return keeper
         return None
 
+    def _leave_at_once(self) -> bool:
+        """Let a request leave in this turn when it is the only one; False when it cannot."""
+        if self._way_out is None or len(self._requests) != 1:
+            return False
+        return self._leave_first(self._way_out)
+
+    def _leave_first(self, channel: Channel) -> bool:
+        """Let the first request leave in this turn; False when it cannot."""
+        request = self._requests[0]
+        if isinstance(request, BrokerdOrder):
+            if self._world.now_ns() >= request.deadline_ns:
+                return False
+            faults.point("emsd.order.leaving")
+        if not channel.send_nowait(request.to_dict()):
+            return False
+        self._requests.popleft()
+        self._note_leaving(request)
+        faults.point("emsd.request.left")
+        return True
+
     async def _send_requests(self, channel: Channel) -> None:
         """Let requests leave, in order."""
-        while True:
-            while not self._requests:
-                self._work = trio.Event()
-                await self._work.wait()
-            request = self._requests.popleft()
-            keeper = self.keepers.get(request.account)
-            if isinstance(request, BrokerdOrder) and keeper is not None:
-                now_ns = self._world.now_ns()
-                if now_ns >= request.deadline_ns:
-                    late = on.NeverSent(
-                        time_ns=now_ns, number=request.number, reason="never sent: it was too late"
-                    )
-                    keeper.happen(request.oid, late)
-                    continue
-                keeper.leave(request.oid, request.number)
-                faults.point("emsd.order.leaving")
-            await channel.send(request.to_dict())
-            faults.point("emsd.request.left")
+        try:
+            while True:
+                while not self._requests:
+                    self._work, self._way_out = trio.Event(), channel
+                    await self._work.wait()
+                    self._way_out = None
+                for _ in range(TOGETHER_MAX):
+                    if not (self._requests and self._leave_first(channel)):
+                        break
+                if self._requests:
+                    await self._send_first(channel)
+        finally:
+            self._way_out = None
+
+    async def _send_first(self, channel: Channel) -> None:
+        request = self._requests.popleft()
+        if isinstance(request, BrokerdOrder) and request.account in self.keepers:
+            now_ns = self._world.now_ns()
+            if now_ns >= request.deadline_ns:
+                late = on.NeverSent(
+                    time_ns=now_ns, number=request.number, reason="never sent: it was too late"
+                )
+                self.keepers[request.account].happen(request.oid, late)
+                return
+            self._note_leaving(request)
+            faults.point("emsd.order.leaving")
+        await channel.send(request.to_dict())
+        faults.point("emsd.request.left")
+
+    def _note_leaving(self, request: BrokerdOrder | BrokerdCancel) -> None:
+        """Note of an order that it may have arrived from now on."""
+        if isinstance(request, BrokerdOrder) and request.account in self.keepers:
+            self.keepers[request.account].leave(request.oid, request.number)
 
     # ---- a paper engine begins anew ----------------------------------------------------------
 

@@ -265,22 +265,29 @@ class Router:
         """
         await session.serve(channel, partial(self.take, session))
 
-    async def take(self, session: Session, raw: Any) -> None:
-        """Take what a client has sent; what makes no sense is answered, and the dialog lives."""
+    def take(self, session: Session, raw: Any) -> bool:
+        """
+        Take what a client has sent; False, with nothing done, while its account has no room.
+
+        What makes no sense is answered, and the dialog lives.
+        """
         try:
             request = session.checked(parse_request(raw))
         except OrderRejected as error:
             session.refuse(session.rubbish(error, self.world.now_ns()))
-            return
+            return True
         keeper = session.keeper_for(request)
         if keeper is None:
             accounts = ", ".join(each.account for each in session.keepers)
             was = f"account: was {request.account!r}" if isinstance(request, Order) else "account"
             reason, now_ns = f"{was}, expected one of {accounts}", self.world.now_ns()
             session.refuse(refusal(request, None, reason, now_ns, mode=session.mode))
-            return
-        await keeper.wait_room()
+            return True
+        if not keeper.has_room:
+            return False
         keeper.ask(request, session.watch, session)
+        keeper.line.begin()
+        return True
 
     # ---- accounts, brokers, markets: opened by the first who needs them ------------------------
 

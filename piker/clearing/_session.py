@@ -9,7 +9,7 @@ up anybody else.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from piker.clearing._dialog import Dialog
 from piker.clearing._keeper import AccountKeeper
 from piker.clearing._market_watch import MarketWatch
 from piker.clearing._messages import Cancel, ClientMsg, Mode, Order, Status
-from piker.clearing._world import Channel
+from piker.clearing._world import Channel, send_some
 from piker.errors import ConnectionLost, OrderRejected
 
 OUTBOX_MAX = 1024  # messages that a client has not taken
@@ -59,6 +59,7 @@ class Session:
         self._pages: list[dict[str, Any]] = []
         self._outbox: deque[dict[str, Any]] = deque()
         self._work = trio.Event()
+        self._way_out: Channel | None = None  # while nothing waits to leave
         self._scope = trio.CancelScope()
         self._closed = ""
 
@@ -81,6 +82,9 @@ class Session:
 
     def put(self, message: dict[str, Any]) -> None:
         """Tell the client; one that has not read for long is sent away."""
+        if self._way_out is not None and self._way_out.send_nowait(message):
+            return
+        self._way_out = None
         if len(self._outbox) >= OUTBOX_MAX:
             self.close(f"{OUTBOX_MAX} messages were not read; attach again to go on")
             return
@@ -149,9 +153,9 @@ class Session:
 
     # ---- the dialog ------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel, take: Callable[[Any], Awaitable[None]]) -> None:
+    async def serve(self, channel: Channel, take: Callable[[Any], bool]) -> None:
         """
-        Serve the client until it leaves.
+        Serve the client until it leaves; `take` returns False while there is no room for more.
 
         Raises:
           ConnectionLost: the dialog was ended from this side; says why.
@@ -160,10 +164,14 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_all, channel)
+                    channel.on_message(lambda raw, _more: take(raw))
                     async for raw in channel:
-                        await take(raw)
+                        while not take(raw):
+                            for keeper in self.keepers:
+                                await keeper.wait_room()
                     nursery.cancel_scope.cancel()
         finally:
+            self._way_out = None
             self.on_leave()
         if self._closed:
             raise ConnectionLost(f"emsd: {self._closed}")
@@ -174,12 +182,9 @@ class Session:
             await channel.send(page)
         while True:
             while not self._outbox:
-                self._work = trio.Event()
+                self._work, self._way_out = trio.Event(), channel
                 await self._work.wait()
-                # The broker comes first: what leaves for it was made runnable in the same moment.
-                await trio.lowlevel.checkpoint()
-            await channel.send(self._outbox[0])
-            self._outbox.popleft()
+            await send_some(channel, self._outbox)
 
 
 def facts_of(dialog: Dialog, told: Status) -> Status:

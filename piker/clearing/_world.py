@@ -8,13 +8,16 @@ ids come from here and nowhere else; real time-outs bound waits on peers only.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import trio
 
 from piker.accounting import Transaction
 from piker.clearing._messages import Mode
@@ -23,6 +26,8 @@ from piker.model.market import MktPair
 from piker.storage.disk import Disk
 
 T = TypeVar("T")
+Take = Callable[[Any, bool], bool]
+TOGETHER_MAX = 64  # messages that leave as one
 
 
 class Outcome(Protocol):
@@ -52,7 +57,36 @@ class Channel(Protocol):
     async def send(self, message: Any, /) -> None:
         """Send one map; waits while the peer does not read."""
 
+    def send_nowait(self, *messages: Any) -> bool:
+        """Send maps in this turn, in order; False: none was sent, and only `send` can tell why."""
+
+    def on_message(self, take: Take, /) -> None:
+        """
+        Have `take(message, more)` called in the turn in which a message arrives.
+
+        Only while the reader waits for one; what `take` returns False for comes by iteration, and
+        so does what it raises. `more`: another message has come behind it. A channel that cannot
+        tell when a message arrives never calls it.
+        """
+
     def __aiter__(self) -> AsyncIterator[Any]: ...
+
+
+async def send_some(channel: Channel, waiting: deque[Any]) -> None:
+    """
+    Send the first of what waits, and those behind it that go along in the same turn.
+
+    Each is taken out when it has left. Who tells faster than a turn per message lets would else
+    never be done with what waits.
+    """
+    some = list(islice(waiting, TOGETHER_MAX))
+    if channel.send_nowait(*some):
+        for _ in some:
+            waiting.popleft()
+        await trio.lowlevel.checkpoint()
+    else:
+        await channel.send(waiting[0])
+        waiting.popleft()
 
 
 class MarketView(Protocol):

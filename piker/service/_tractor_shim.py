@@ -22,16 +22,17 @@ from typing import Any, TypeVar, overload
 
 import tractor
 import trio
+from outcome import Error
 from tractor import _actor, _ipc, _portal
 from tractor._exceptions import ModuleNotExposed, RemoteActorError, TransportClosed, unpack_error
 
 if version("tractor") != "0.1.0a5":
     raise ImportError("patches private names of tractor 0.1.0a5")
-MAX_FRAME, CHUNK, HANDSHAKE_S, MAX_PEERS = 4 << 20, 65536, 2.0, 256
+MAX_FRAME, CHUNK, RUN_MAX, HANDSHAKE_S, MAX_PEERS = 4 << 20, 65536, 8, 2.0, 256
 REGISTRAR = {"register_actor", "unregister_actor", "find_actor", "wait_for_actor", "get_registry"}
 A, P, S, log = _actor.Actor, _portal.Portal, _ipc.MsgpackTCPStream, _actor.log
 S.shook, S.self_ok, S.child, S.why = False, None, False, ""  # per connection: see vet()
-S.deliver = S.buffer = None
+S.deliver, S.buffer, S.rest = None, None, b""  # rest: of a frame that was begun
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError)  # TransportClosed is one of them
 NOTASK, DENIED = trio.TASK_STATUS_IGNORED, "self (not for this peer)"
 
@@ -51,19 +52,17 @@ def patch(owner):
 # a call that ends before the message loop has noted it stays noted for ever.
 @patch(S)
 async def send(self, msg):
-    body = self.encode(msg)  # may raise TypeError: nothing written yet
-    if len(body) > MAX_FRAME:
-        raise ValueError(f"message of {len(body)} bytes, the limit is {MAX_FRAME}")
-    data, n, sock = memoryview(struct.pack("<I", len(body)) + body), 0, self.stream.socket
+    data, n, sock = frame(self, msg), 0, self.stream.socket  # may raise: nothing written yet
     if type(msg) is dict and "yield" in msg and not self._send_lock.locked():
         self._send_lock.acquire_nowait()
     else:
         await self._send_lock.acquire()
+    begun, data, self.rest = bool(self.rest), memoryview(self.rest + data), b""
     try:
         while n < len(data):
             n += await sock.send(data[n:])
     except trio.Cancelled:
-        if 0 < n < len(data):  # finish the frame (1 s) or close
+        if (begun or n) and n < len(data):  # finish the frame (1 s) or close
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 while n < len(data):
                     n += await sock.send(data[n:])
@@ -74,6 +73,56 @@ async def send(self, msg):
         raise trio.BrokenResourceError(str(e)) from e
     finally:
         self._send_lock.release()
+
+
+def frame(s, *msgs):
+    """Return messages as the wire has them; raises TypeError or ValueError for one that cannot travel."""
+    out = b""
+    for body in map(s.encode, msgs):
+        if len(body) > MAX_FRAME:
+            raise ValueError(f"message of {len(body)} bytes, the limit is {MAX_FRAME}")
+        out += struct.pack("<I", len(body)) + body
+    return out
+
+
+# Defect: what is sent waits until a task has its turn to send it, and what comes until a task has its turn to read it.
+def send_nowait(stream: tractor.MsgStream, *data: Any) -> bool:
+    """
+    Send messages over a `MsgStream` in this turn, as one; False when that cannot be: nothing was sent.
+
+    Who is told False sends them with `send`, which waits, or says what is wrong.
+    """
+    s, cid, n = stream._ctx.chan.msgstream, stream._ctx.cid, tractor.current_actor()._service_n
+    if stream._closed or stream._ctx._error or s.rest or s._send_lock.locked() or n._closed:
+        return False
+    try:
+        raw = frame(s, *({"yield": each, "cid": cid} for each in data))
+        sent = s.stream.socket._sock.send(raw)
+    except (OSError, TypeError, ValueError):
+        return False
+    if sent < len(raw):  # the next `send` writes the rest first, or this does
+        s.rest = raw[sent:]
+        n.start_soon(send_rest, s)
+    return True
+
+
+async def send_rest(s):
+    try:
+        async with s._send_lock:
+            while s.rest:
+                s.rest = s.rest[await s.stream.socket.send(s.rest) :]
+    except (OSError, *GONE):
+        pass  # whoever reads from it is told
+
+
+def hand_over(stream: tractor.MsgStream, take: Callable[[Any, bool], bool]) -> None:
+    """
+    Have `take(message, more)` called in the turn in which a message of a `MsgStream` arrives.
+
+    Only while a task waits in `receive`, which gets what `take` raises, and the messages for which
+    it returns False. `more`: another message of the connection has come behind this one.
+    """
+    stream._ctx._take = take
 
 
 # Defect: the runtime trusts every message's shape (a wrong one is an exception in the actor's own nursery) and lets any
@@ -114,20 +163,21 @@ async def _iter_packets(self):
     receive, decode = self.stream.receive_some, self.decode
     if self.buffer is None:  # a reader before us may have left something
         self.buffer = self.recv_stream._buffer[self.recv_stream._receive_pos :]
-    buffer, is_first = self.buffer, True
+    buffer, run = self.buffer, 0
     while True:
         try:
             while (size := frame_size(buffer)) is None:
                 if not (data := await receive(CHUNK)):
                     raise ValueError("it closed the connection")
                 buffer += data
-                is_first = True
-            if not is_first:  # of what came at once: others take turns with the rest
+                run = 0
+            if run == RUN_MAX:  # of what came at once: others take turns with the rest
                 await trio.lowlevel.checkpoint()
-            is_first, body = False, buffer[4:size]
+                run = 0
+            run, body = run + 1, buffer[4:size]
             del buffer[:size]
             msg = decode(body)
-            if self.deliver is not None and self.deliver(msg):
+            if self.deliver is not None and self.deliver(msg, frame_size(buffer) is not None):
                 continue
             msg = vet(self, msg)
         except Exception as e:
@@ -147,14 +197,26 @@ def frame_size(buffer):
 
 
 def deliverer(actor, chan):
-    """Return what puts a message where its stream is read; it returns False when that cannot be done at once."""
+    """Return what gives a message to its reader, or puts it where that reads; False when that cannot be done at once."""
 
-    def deliver(msg):
+    def deliver(msg, more):
         if type(msg) is not dict or "yield" not in msg or "error" in msg:
             return False
         ctx = actor._contexts.get((chan.uid, msg.get("cid")))
         if ctx is None:
             return False
+        take, waiting = getattr(ctx, "_take", None), ctx._recv_chan._state.receive_tasks
+        if take is not None and waiting:
+            try:
+                if take(msg["yield"], more):
+                    return True
+            except Exception as error:
+                if isinstance(error, (KeyError, trio.EndOfChannel, trio.ClosedResourceError)):
+                    error = RuntimeError(f"{error!r}")  # `receive` takes these for its own
+                reader, _ = waiting.popitem(last=False)
+                reader.custom_sleep_data._tasks.remove(reader)
+                trio.lowlevel.reschedule(reader, Error(error))
+                return True
         try:
             ctx._send_chan.send_nowait(msg)
         except (trio.WouldBlock, *GONE):

@@ -18,7 +18,7 @@ from piker.service._attach import service_table
 from piker.service._errors import translate_errors
 from piker.service._proof import proof
 from piker.service._registry import Address, connect, maybe_spawn_daemon, probe, registry_addr
-from piker.service._tractor_shim import EXPOSED, endpoint
+from piker.service._tractor_shim import EXPOSED, endpoint, hand_over, send_nowait
 
 __all__ = [
     "EXPOSED",
@@ -26,11 +26,13 @@ __all__ = [
     "actor_name",
     "connect",
     "endpoint",
+    "hand_over",
     "maybe_spawn_daemon",
     "probe",
     "proof",
     "registry_addr",
     "run_id",
+    "send_nowait",
     "serve_until_cancelled",
     "service_rows",
     "translate_errors",

@@ -34,6 +34,7 @@ from piker.storage.memory_disk import MemoryDisk
 T = TypeVar("T")
 
 BASE_NS = 1_780_000_000_000_000_000
+BUSY_SHARE = 0.3  # of messages that do not leave, or are not taken, in the turn they come up
 RATE = 60  # orders a second that are let pass
 PAIRS = ("btcusdt", "ethusdt")
 LIMITS = Clearing(orders_per_s=RATE, daily_loss=Decimal(0))
@@ -75,6 +76,7 @@ class SimChannel:
         self.tap: Callable[[Any], None] = lambda message: None  # what has arrived
         self.tap_sent: Callable[[Any], None] = lambda message: None
         self._world = world
+        self._take: Callable[[Any, bool], bool] = lambda message, more: False
         self._inbox: deque[tuple[float, bytes]] = deque()
         self._news = trio.Event()
         self.is_closed = False
@@ -86,6 +88,19 @@ class SimChannel:
             raise trio.BrokenResourceError
         self.tap_sent(message)
         self.peer._put(msgspec.msgpack.encode(message))
+
+    def send_nowait(self, *messages: Any) -> bool:
+        """Send maps at once, or let them wait for `send`: both happen."""
+        if self.is_closed or self.peer.is_closed or self._world.draw.random() < BUSY_SHARE:
+            return False
+        for message in messages:
+            self.tap_sent(message)
+            self.peer._put(msgspec.msgpack.encode(message))
+        return True
+
+    def on_message(self, take: Callable[[Any, bool], bool]) -> None:
+        """Give `take` a part of the messages, the rest to the reader."""
+        self._take = take
 
     def _put(self, raw: bytes) -> None:
         at = trio.current_time() + self._world.delay_s()
@@ -110,6 +125,15 @@ class SimChannel:
         return self
 
     async def __anext__(self) -> Any:
+        while True:
+            message = await self._next()
+            if self._world.draw.random() < BUSY_SHARE:
+                return message
+            more = bool(self._inbox) and self._inbox[0][0] <= trio.current_time()
+            if not self._take(message, more):
+                return message
+
+    async def _next(self) -> Any:
         while not self._inbox:
             if self.is_closed or self.peer.is_closed:
                 await trio.lowlevel.checkpoint()

@@ -47,6 +47,17 @@ class Pipe:
     async def send(self, message: Any) -> None:
         await self._send.send(message)
 
+    def send_nowait(self, *messages: Any) -> bool:
+        free = self._send.statistics()
+        if free.max_buffer_size - free.current_buffer_used < len(messages):
+            return False
+        for message in messages:
+            self._send.send_nowait(message)
+        return True
+
+    def on_message(self, take: Callable[[Any, bool], bool]) -> None:
+        """Call it never: who sends into a memory channel wakes its reader."""
+
     def __aiter__(self) -> Pipe:
         return self
 

@@ -181,7 +181,16 @@ class _Staple:
 
     def __init__(self, send: Any, receive: Any) -> None:
         self.send = send.send
+        self._send = send
         self._receive = receive
+
+    def send_nowait(self, *messages: Any) -> bool:
+        for message in messages:
+            self._send.send_nowait(message)
+        return True
+
+    def on_message(self, take: Any) -> None:
+        """Call it never: who sends into a memory channel wakes its reader."""
 
     def __aiter__(self) -> Any:
         return self._receive.__aiter__()

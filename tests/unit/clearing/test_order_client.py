@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from ems_world import FQME, FakeWorld, open_order_client, open_router, settle
+from ems_world import FQME, FakeWorld, Pipe, open_order_client, open_router, settle
 
 from piker.clearing import _order_tables
 from piker.clearing._client import REQUEST_AGE_NS, REQUESTS_MAX, OrderClient, open_client
@@ -104,7 +104,10 @@ async def test_a_request_that_waited_too_long_does_not_leave(autojump_clock: Any
             assert await engine.quiet()
 
 
-async def test_too_many_waiting_requests_are_refused(autojump_clock: Any) -> None:
+async def test_too_many_waiting_requests_are_refused(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipe, "send_nowait", lambda *_: False)  # the wire is full
     world = FakeWorld()
     async with open_router(world) as router, open_order_client(world, lambda: router) as client:
         for _ in range(REQUESTS_MAX + 1):  # one is on its way at once

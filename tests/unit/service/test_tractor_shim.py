@@ -18,6 +18,7 @@ import shim_targets as targets
 import tractor
 import trio
 import trio.lowlevel
+import trio.testing
 from helpers import free_port
 from shim_tree import OpenTree, start_child
 from tractor._exceptions import ModuleNotExposed, TransportClosed
@@ -76,6 +77,99 @@ async def test_cancelled_send_leaves_no_torn_frame(open_tree: OpenTree) -> None:
             for _ in range(5):
                 with trio.move_on_after(0.001):
                     await stream.send(b"x" * 3_000_000)
+        assert await portal.run(targets.echo, value=1) == 1
+
+
+async def test_what_is_sent_in_one_turn_arrives_in_order(open_tree: OpenTree) -> None:
+    async with open_tree() as nursery:
+        portal = await start_child(nursery)
+        async with portal.open_context(targets.mirror) as (ctx, _), ctx.open_stream() as stream:
+            assert shim.send_nowait(stream, "a", "b")
+            await stream.send("c")
+            assert shim.send_nowait(stream, "d")
+            assert [await stream.receive() for _ in range(4)] == ["a", "b", "c", "d"]
+            assert not shim.send_nowait(stream, "e", b"x" * 5_000_000)
+            assert not shim.send_nowait(stream, "e", object())
+            await ctx.cancel()
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_the_rest_of_a_frame_goes_before_all_that_follows(
+    open_tree: OpenTree, is_followed: bool
+) -> None:
+    large = b"x" * 3_000_000
+    async with open_tree() as nursery:
+        portal = await start_child(nursery)
+        async with portal.open_context(targets.mirror) as (ctx, _), ctx.open_stream() as stream:
+            wire = ctx.chan.msgstream
+            wire.stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            assert shim.send_nowait(stream, large)
+            assert wire.rest, "the kernel has taken all of it: nothing is tested here"
+            assert not shim.send_nowait(stream, "too early")
+            if is_followed:
+                await stream.send("next")
+                assert [await stream.receive(), await stream.receive()] == [large, "next"]
+            else:
+                assert await stream.receive() == large
+            await ctx.cancel()
+
+
+async def test_a_send_that_is_cancelled_behind_the_rest_of_a_frame_tears_nothing(
+    open_tree: OpenTree,
+) -> None:
+    async with open_tree() as nursery:
+        portal = await start_child(nursery)
+        async with portal.open_context(targets.swallow) as (ctx, _), ctx.open_stream() as stream:
+            wire = ctx.chan.msgstream
+            wire.stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            for _ in range(5):
+                shim.send_nowait(stream, b"x" * 3_000_000)
+                with trio.move_on_after(0.001):
+                    await stream.send(b"x" * 3_000_000)
+        assert await portal.run(targets.echo, value=1) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError])
+async def test_a_message_is_handed_over_in_the_turn_of_its_arrival(
+    open_tree: OpenTree, error: type[Exception]
+) -> None:
+    seen: list[tuple[str, object]] = []
+
+    def take(message: object, more: bool) -> bool:
+        if message == "fail":
+            raise error("was not taken")
+        if message == "later":
+            return False
+        seen.append(("taken", message))
+        return True
+
+    async def receive(stream: Any) -> None:
+        nonlocal seen
+        try:
+            async for message in stream:
+                seen += [("read", message)]
+        except (ValueError, RuntimeError) as err:
+            seen += [("failed", str(err)[:20])]
+
+    async with open_tree() as nursery:
+        portal = await start_child(nursery)
+        async with portal.open_context(targets.mirror) as (ctx, _), ctx.open_stream() as stream:
+            shim.hand_over(stream, take)
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(receive, stream)
+                await trio.testing.wait_all_tasks_blocked()
+                shim.send_nowait(stream, 1, 2, "later", 3)
+                with trio.fail_after(2):
+                    while len(seen) < 4:
+                        await trio.sleep(0.001)
+                shim.send_nowait(stream, "fail")
+            # The reader may have had "later" still in hand when 3 came, and nothing overtakes it.
+            assert seen[:3] == [("taken", 1), ("taken", 2), ("read", "later")]
+            assert seen[3] in (("taken", 3), ("read", 3))
+            ((end, text),) = seen[4:]
+            assert end == "failed"
+            assert "was not taken" in text or "KeyError" in text
+            await ctx.cancel()
         assert await portal.run(targets.echo, value=1) == 1
 
 
