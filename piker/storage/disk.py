@@ -1,8 +1,8 @@
 """
 One folder of files, as the order path writes it: a small interface and its real implementation.
 
-`piker.storage.memory_disk` is the other one, for simulation. All calls but `in_worker` block, and
-raise `OSError` as the operating system does.
+`piker.storage.memory_disk` is the other one, for simulation. All calls but `begin` and `in_worker`
+block, and raise `OSError` as the operating system does.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ import tractor
 import trio
 from bench_journal import RECORD
 
-from piker.service.rpc import connect, endpoint
-from piker.storage.disk import FolderDisk
+from piker.service.rpc import connect, endpoint, hand_over, send_nowait
+from piker.storage.disk import Begun, FolderDisk
 
 MODULES = ["piker.service._tractor_shim", "bare_path"]
 FILE_BYTES = 300_000
@@ -34,6 +35,7 @@ async def engine(ctx: tractor.Context) -> None:
     """Send back what comes."""
     await ctx.started()
     async with ctx.open_stream() as stream:
+        hand_over(stream, lambda message, more: send_nowait(stream, message))
         async for message in stream:
             await stream.send(message)
 
@@ -46,6 +48,8 @@ async def relay(ctx: tractor.Context, folder: str, address: list[Any]) -> None:
     file = disk.create("bare", FILE_BYTES)
     file.sync()
     place = 0
+    waiting: deque[tuple[Begun[None], tractor.MsgStream, Any]] = deque()
+    work = trio.Event()
 
     def record() -> None:
         nonlocal place
@@ -53,15 +57,34 @@ async def relay(ctx: tractor.Context, folder: str, address: list[Any]) -> None:
         file.sync()
         place = (place + len(RECORD)) % (FILE_BYTES - len(RECORD))
 
+    async def pass_on() -> None:
+        nonlocal work
+        while True:
+            await work.wait()
+            work = trio.Event()
+            while waiting:
+                begun, to, message = waiting.popleft()
+                await begun.wait()
+                if not send_nowait(to, message):
+                    await to.send(message)
+
+    async def read(stream: tractor.MsgStream, to: tractor.MsgStream) -> None:
+        def take(message: Any, more: bool) -> bool:
+            waiting.append((disk.begin(record), to, message))
+            work.set()
+            return True
+
+        hand_over(stream, take)
+        async for message in stream:
+            take(message, False)
+
     async with _connect(address, engine) as onward:
         await ctx.started()
-        async with ctx.open_stream() as stream:
-            async for message in stream:
-                await disk.in_worker(record)
-                await onward.send(message)
-                answer = await onward.receive()
-                await disk.in_worker(record)
-                await stream.send(answer)
+        async with ctx.open_stream() as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on)
+            nursery.start_soon(read, onward, stream)
+            await read(stream, onward)
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -94,7 +117,8 @@ async def bare_waits(message: dict[str, Any], count: int) -> list[float]:
             async with _connect(near, relay, folder=folder, address=far) as stream:
                 for _ in range(count):
                     begun = time.perf_counter()
-                    await stream.send(message)
+                    if not send_nowait(stream, message):
+                        await stream.send(message)
                     await stream.receive()
                     waits.append(time.perf_counter() - begun)
                     await trio.sleep(PAUSE_S)
