@@ -23,7 +23,7 @@ from typing import Any, TypeVar, overload
 import tractor
 import trio
 from outcome import Error
-from tractor import _actor, _ipc, _portal
+from tractor import _actor, _discovery, _ipc, _portal, _root
 from tractor._exceptions import ModuleNotExposed, RemoteActorError, TransportClosed, unpack_error
 
 if version("tractor") != "0.1.0a5":
@@ -243,6 +243,21 @@ async def _do_handshake(self, chan):
         uid in self._peer_connected
     )  # we are spawning it now: its last words count
     return uid
+
+
+# Defect: a connection to the registrar or a found actor stays open when its use fails.
+@asynccontextmanager
+async def _connect_chan(host, port):
+    chan = _ipc.Channel((host, port))
+    await chan.connect()
+    try:
+        yield chan
+    finally:
+        with trio.CancelScope(shield=True):
+            await chan.aclose()
+
+
+_ipc._connect_chan = _discovery._connect_chan = _root._connect_chan = _connect_chan
 
 
 # Defect: every local user may connect. TCP has no SO_PEERCRED, but the kernel's table knows a loopback peer's user.

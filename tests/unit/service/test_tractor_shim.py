@@ -297,6 +297,17 @@ async def test_no_bytes_from_a_stranger_end_an_actor(open_tree: OpenTree, whom: 
                     assert await again.run(targets.echo, value=name) == name, name
 
 
+async def test_a_connection_whose_use_fails_is_closed(open_tree: OpenTree) -> None:
+    async with open_tree() as nursery:
+        await start_child(nursery)
+        before = idle_counts()[2]
+        with pytest.raises(KeyError):
+            async with tractor._discovery._connect_chan(*address("child")) as channel:
+                raise KeyError
+        assert idle_counts()[2] == before, "file descriptors"
+        assert not channel.connected()
+
+
 async def test_a_silent_peer_is_dropped_after_two_seconds(open_tree: OpenTree) -> None:
     async with open_tree() as nursery:
         await start_child(nursery)
