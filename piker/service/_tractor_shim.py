@@ -245,6 +245,16 @@ async def _do_handshake(self, chan):
     return uid
 
 
+# Defect: a peer that dies as it is connected leaves the socket open until it is collected.
+@patch(_ipc.Channel)
+def set_msg_transport(self, stream, type_key=None):
+    try:
+        return set_msg_transport.o(self, stream, type_key)
+    except OSError:
+        stream.socket.close()
+        raise
+
+
 # Defect: a connection to the registrar or a found actor stays open when its use fails.
 @asynccontextmanager
 async def _connect_chan(host, port):

@@ -21,6 +21,7 @@ import trio.lowlevel
 import trio.testing
 from helpers import free_port
 from shim_tree import OpenTree, start_child
+from tractor import _ipc
 from tractor._exceptions import ModuleNotExposed, TransportClosed
 
 from piker.service import _tractor_shim as shim
@@ -295,6 +296,28 @@ async def test_no_bytes_from_a_stranger_end_an_actor(open_tree: OpenTree, whom: 
                 assert await portal.run(targets.echo, value=name) == name, name
                 async with connect(addr) as again:
                     assert await again.run(targets.echo, value=name) == name, name
+
+
+async def test_a_peer_that_dies_as_it_is_connected_leaves_no_socket_open(
+    open_tree: OpenTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    addresses_of = _ipc.get_stream_addrs
+
+    def after_its_reset(stream: trio.SocketStream) -> Any:
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        return addresses_of(stream)
+
+    async with open_tree():
+        before = idle_counts()[2]
+        monkeypatch.setattr(_ipc, "get_stream_addrs", after_its_reset)
+        with pytest.raises(OSError, match="not connected"):
+            async with connect(listener.getsockname()):
+                raise AssertionError
+        assert idle_counts()[2] == before, "file descriptors"
+    listener.close()
 
 
 async def test_a_connection_whose_use_fails_is_closed(open_tree: OpenTree) -> None:
