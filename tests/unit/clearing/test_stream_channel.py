@@ -53,7 +53,7 @@ async def test_what_could_not_leave_still_waits() -> None:
 
 async def test_more_is_told_than_is_read_in_a_turn(tmp_conf: Any) -> None:
     """A reader that falls behind for a while is told everything, in order."""
-    count = 20_000
+    count = 2_000
     async with open_bare_tree() as nursery:
         portal = await start_child(nursery)
         async with portal.open_context(targets.mirror) as (ctx, _), ctx.open_stream() as stream:
