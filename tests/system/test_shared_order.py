@@ -129,10 +129,10 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
             for _ in range(ROUNDS // 2 + 1)
         ]
         print(f"seen {sees:.3f} s; amends {sorted(amends)}; from pages {sorted(from_page)}")
+        assert sees < SEEN_MAX_S
         # a loaded machine is no failed test: the short form asks whether it can be so soon
         typical = median if is_soak() else min
-        assert sees < SEEN_MAX_S or not is_soak()
-        assert typical([sees, *amends]) < SEEN_MAX_S
+        assert typical(amends) < SEEN_MAX_S
         assert typical(from_page) < SEEN_MAX_S
         await check_stale(terminal, pages, order.oid)
 

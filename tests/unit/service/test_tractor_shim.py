@@ -292,7 +292,7 @@ async def test_no_bytes_from_a_stranger_end_an_actor(open_tree: OpenTree, whom: 
         addr = address("child") if whom == "child" else tractor.current_actor().accept_addr
         for name, (payload, reset) in ATTACKS.items():
             await attack(addr, payload, reset)
-            with trio.fail_after(5):
+            with trio.fail_after(2):
                 assert await portal.run(targets.echo, value=name) == name, name
                 async with connect(addr) as again:
                     assert await again.run(targets.echo, value=name) == name, name
