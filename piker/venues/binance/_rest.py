@@ -129,7 +129,7 @@ class Rest:
         rows = await klines_asked(
             market.source, interval, limit, self._exchange.played_ns, start_ms, end_ms
         )
-        return [market.wire.kline_row(row, PERIODS_MS[interval]) for row in rows]
+        return list(market.wire.kline_rows(rows, PERIODS_MS[interval]))
 
     async def _avg_price(self, query: Query) -> Any:
         market = self._market(query)

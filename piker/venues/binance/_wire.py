@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
-from piker.venues._market import MarketSpec
+from piker.venues._market import MarketSpec, Rows
 
 DIGITS = 8  # Binance writes every amount with eight decimals
 
@@ -26,31 +27,25 @@ class Wire:
     def __init__(self, spec: MarketSpec) -> None:
         self.symbol = spec.symbol
         self.stream_key = spec.symbol.lower()
-        self._price_digits = spec.price_digits
-        self._size_digits = spec.size_digits
-        self._price_scale = 10**spec.price_digits
-        self._size_scale = 10**spec.size_digits
+        self._price_scale, self._price_form = _form(spec.price_digits)
+        self._size_scale, self._size_form = _form(spec.size_digits)
+        self._value_scale, self._value_form = _form(DIGITS)
+        digits = spec.price_digits + spec.size_digits
+        self._value_factor: int = 10 ** max(0, DIGITS - digits)
+        self._value_divisor: int = 10 ** max(0, digits - DIGITS)
 
     def price(self, ticks: int) -> str:
         """Return a price as Binance writes it."""
-        whole, part = divmod(ticks, self._price_scale)
-        return f"{whole}.{part:0{self._price_digits}d}".ljust(len(str(whole)) + 1 + DIGITS, "0")
+        return self._price_form % divmod(ticks, self._price_scale)
 
     def size(self, ticks: int) -> str:
         """Return a size as Binance writes it."""
-        whole, part = divmod(ticks, self._size_scale)
-        return f"{whole}.{part:0{self._size_digits}d}".ljust(len(str(whole)) + 1 + DIGITS, "0")
+        return self._size_form % divmod(ticks, self._size_scale)
 
     def value(self, ticks: int) -> str:
         """Return price ticks x size ticks as an amount of the quote asset."""
-        digits = self._price_digits + self._size_digits
-        scaled = (
-            ticks * 10 ** (DIGITS - digits)
-            if digits <= DIGITS
-            else ticks // 10 ** (digits - DIGITS)
-        )
-        whole, part = divmod(scaled, 10**DIGITS)
-        return f"{whole}.{part:0{DIGITS}d}"
+        scaled = ticks * self._value_factor // self._value_divisor
+        return self._value_form % divmod(scaled, self._value_scale)
 
     def trade(self, row: tuple[int, ...]) -> bytes:
         """Return a `@trade` event of a TRADE_DTYPE row."""
@@ -97,22 +92,21 @@ class Wire:
             f'{{"lastUpdateId":{update_id},"bids":{self._levels(bids)},"asks":{self._levels(asks)}}}'
         ).encode()
 
-    def kline_row(self, row: Any, period_ms: int) -> list[Any]:
-        """Return one REST kline of a KLINE_DTYPE row; ends with Binance's unused field."""
-        return [
-            int(row["time_ms"]),
-            self.price(int(row["open"])),
-            self.price(int(row["high"])),
-            self.price(int(row["low"])),
-            self.price(int(row["close"])),
-            self.size(int(row["volume"])),
-            int(row["time_ms"]) + period_ms - 1,
-            self.value(int(row["quote"])),
-            int(row["count"]),
-            self.size(int(row["buy_volume"])),
-            self.value(int(row["buy_quote"])),
-            "0",
-        ]
+    def kline_rows(self, rows: Rows, period_ms: int) -> Iterable[tuple[Any, ...]]:
+        """Return REST klines of KLINE_DTYPE rows; each ends with Binance's unused field."""
+        times: list[int] = rows["time_ms"].tolist()
+        return zip(
+            times,
+            *(map(self.price, rows[name].tolist()) for name in ("open", "high", "low", "close")),
+            map(self.size, rows["volume"].tolist()),
+            [time_ms + period_ms - 1 for time_ms in times],
+            map(self.value, rows["quote"].tolist()),
+            rows["count"].tolist(),
+            map(self.size, rows["buy_volume"].tolist()),
+            map(self.value, rows["buy_quote"].tolist()),
+            repeat("0", len(rows)),
+            strict=True,
+        )
 
     def kline(self, row: Any, interval: str, period_ms: int, now_ms: int) -> bytes:
         """Return a `@kline_<interval>` event; `x` says whether the bar is closed."""
@@ -146,6 +140,12 @@ class Wire:
 
     def _levels(self, levels: Levels) -> str:
         return "[" + ",".join([f'["{self.price(p)}","{self.size(s)}"]' for p, s in levels]) + "]"
+
+
+def _form(digits: int) -> tuple[int, str]:
+    """Return the ticks of a whole one, and what makes a text of `divmod(ticks, that)`."""
+    written = max(digits, 1)
+    return 10**digits, f"%d.%0{written}d" + "0" * (DIGITS - written)
 
 
 def amount(value: Decimal) -> str:

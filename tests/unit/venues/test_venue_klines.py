@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from piker.venues._flow import DEFAULT_MARKETS, Flow
 from piker.venues._market import (
@@ -83,8 +85,15 @@ async def test_forming_bar_holds_only_what_is_public() -> None:
 
 
 def test_amounts_are_written_with_eight_decimals() -> None:
-    wire = Wire(DEFAULT_MARKETS[0].market)
+    market = DEFAULT_MARKETS[0].market
+    wire = Wire(market)
     assert wire.price(6_183_763) == "61837.63000000"
     assert wire.price(5) == "0.05000000"
     assert wire.size(2_000) == "0.02000000"
     assert wire.value(6_183_763 * 2_000) == "1236.75260000"
+    whole = Wire(replace(market, price_tick=Decimal(1), size_tick=Decimal("1e-8")))
+    assert whole.price(61_837) == "61837.00000000"
+    assert whole.size(2_000) == "0.00002000"
+    assert whole.value(61_837 * 2_000) == "1.23674000"
+    fine = Wire(replace(market, price_tick=Decimal("1e-8"), size_tick=Decimal("0.1")))
+    assert fine.value(123_456_789 * 15) == "1.85185183"
