@@ -43,7 +43,8 @@ async def fills_until_closed(tab: PageTab, oid: str) -> list[dict[str, Any]]:
     with trio.fail_after(20):
         while True:
             mine = [said for said in tab.heard if said.get("oid") == oid]
-            if any(said["op"] == "ordst" and said["state"] == "closed" for said in mine):
+            words = [said for said in mine if said["op"] == "ordst"]
+            if words and words[-1]["state"] == "closed" and words[-1]["gone"]:
                 return [said for said in mine if said["op"] == "fill"]
             await trio.sleep(0.01)
 
