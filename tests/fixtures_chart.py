@@ -19,8 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 from helpers import free_port
-
-from piker.ui.snapshot import browser_or_none
+from system.browser import chromium_or_none
 
 FQME = "btcusdt.spot.binance"
 SCREENSHOTS = Path(__file__).parent.parent / "build" / "screenshots"
@@ -120,7 +119,7 @@ def open_run(folder: Path, extra: str = "") -> Iterator[Run]:
 @contextmanager
 def open_browser() -> Iterator[Any]:
     """A running Chromium; the test is skipped where there is none."""
-    chromium = browser_or_none()
+    chromium = chromium_or_none()
     if chromium is None:
         pytest.skip("no Chromium is installed: run `make browser` as root")
     from playwright.sync_api import sync_playwright

@@ -100,7 +100,7 @@ async def kill_all(state: Path) -> None:
 
 async def test_a_paper_session_is_all_there_after_everything_was_killed(tmp_path: Path) -> None:
     state = tmp_path / "demo"
-    async with open_demo(state) as url, open_page(url, needs_debug=False) as page:
+    async with open_demo(state) as url, open_page(url, needs_debug=False, has_windows=True) as page:
         await page.call(lambda tab: tab.wait_for_selector("text=live", timeout=20_000))
         await piker_json(state, "order", "buy", MARKET, "--size", "0.01", "--market")
         held = (await positions(state))[MARKET]
@@ -120,7 +120,7 @@ async def test_a_paper_session_is_all_there_after_everything_was_killed(tmp_path
         await kill_all(state)
     booked = ledger(state)
     assert sum(table["size"] for table in booked.values()) == now
-    async with open_demo(state) as url, open_page(url, needs_debug=False) as page:
+    async with open_demo(state) as url, open_page(url, needs_debug=False, has_windows=True) as page:
         await page.call(lambda tab: tab.wait_for_selector("text=live", timeout=20_000))
         after = await piker_json(state, "orders")
         known = {row["oid"]: row["resp"] for row in before}

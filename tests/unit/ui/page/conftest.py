@@ -12,15 +12,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from stage import FQME, Stage, picture_of
-
-from piker.ui.snapshot import browser_or_none
+from system.browser import chromium_or_none
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A running browser; the tests that need it are skipped where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = browser_or_none()
+    path = chromium_or_none()
     if path is None:
         pytest.skip("no Chromium is installed; `make test` installs it as root")
     with sync_api.sync_playwright() as driver:
