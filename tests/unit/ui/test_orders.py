@@ -3,14 +3,17 @@
 import json
 import random
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 import trio
 import trio.testing
 from fake_ems import FakeEms
+from msgspec.structs import replace
 from test_order_sizes import MKT
 
+from piker import clock
 from piker.clearing import BrokerdFill
 from piker.errors import ConnectionLost, OrderRejected, PikerError
 from piker.ui.order_link import AWAY
@@ -470,9 +473,10 @@ async def test_an_account_that_was_reset_loses_its_marks():
 
 
 def record(n):
+    """A purchase of this moment: what is paid is counted by the day."""
     from test_order_money import record as made
 
-    return made(str(n), 1, 100, n / 100)
+    return replace(made(str(n), 1, 100, 0), dt=datetime.fromtimestamp(clock.now_s(), UTC))
 
 
 async def test_fills_of_an_order_that_goes_on_come_with_the_handshake():
