@@ -6,7 +6,7 @@ python=.venv/bin/python
 trees="tests/test_order_truth.py tests/test_ledger_command.py tests/test_ledger_tree.py
     tests/test_examples.py tests/test_order_cli.py tests/test_feeds.py
     tests/system/test_agreement.py tests/system/test_chaos.py tests/system/test_consumers.py
-    tests/test_chart_orders.py tests/test_chart_trading.py"
+    tests/test_chart.py tests/test_chart_orders.py tests/test_chart_trading.py"
 plain="tests/backends tests/test_layers.py tests/test_tidy.py"
 for path in tests/unit/*; do
     case "$path" in
