@@ -24,7 +24,7 @@ LEGACY = """
 [binance.paper."btcusdt.spot.binance"]
 bsuid = "BTCUSDT"
 lot_tick_size = "0.001"
-expiry = 2026-12-18T00:00:00Z
+expiry = 2126-12-18T00:00:00Z
 clears = [
   {dt = 2026-01-01T00:00:00Z, accum_size = 2, price = 100, size = 2, cost = 1, tid = "1"},
 ]
@@ -138,7 +138,7 @@ def test_older_layout_and_names_are_read(tmp_path: Path) -> None:
         assert account.pps["BTCUSDT"].ppu == 101
     again, _ = load_account("binance", "paper", tmp_path)
     assert again[FQME].clears == holding.clears
-    assert "expiry = 2026-12-18T00:00:00+00:00\n" in path.read_text()
+    assert "expiry = 2126-12-18T00:00:00+00:00\n" in path.read_text()
 
 
 @pytest.mark.parametrize(
