@@ -115,9 +115,7 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
         for page in pages:  # they attach by themselves once emsd runs
             await page.until(lambda facts: (facts["desk"] or {}).get("state") == "ready", "orders")
         # well below the market, and on the axis of both pages: a line that is off it has no focus
-        facts = await one.until(lambda facts: depth(facts) > 0.25, "room below the bid", 30)
-        view = facts["view"]
-        price = client.mkt.quantize(view["lo"] + 0.06 * (view["hi"] - view["lo"]), "price")
+        price = client.mkt.quantize(max([await low_price(page) for page in pages]), "price")
         order = client.order("buy", price, "0.002")
         await client.send(order)
         await terminal.until(order.oid, state="open")
@@ -137,10 +135,23 @@ async def test_two_pages_and_a_terminal_see_and_amend_one_order(
         await check_stale(terminal, pages, order.oid)
 
 
-def depth(facts: dict[str, Any]) -> float:
-    """Return how far above its lower end the bid stands on the axis; 1 is the upper end."""
-    view = facts["view"]
-    return float((facts["bid"] - view["lo"]) / (view["hi"] - view["lo"]))
+async def low_price(page: Page) -> float:
+    """Drag the price axis until it shows more than twice as much; return a price near its end."""
+
+    def drag(tab: Any) -> None:
+        tab.mouse.move(1240, 150)
+        tab.mouse.down()
+        tab.mouse.move(1240, 400, steps=3)
+        tab.mouse.up()
+
+    def room(facts: dict[str, Any]) -> bool:
+        view = facts["view"]
+        depth = (facts["bid"] - view["lo"]) / (view["hi"] - view["lo"])
+        return not view["autoY"] and depth > 0.25
+
+    await page.call(drag)
+    view = (await page.until(room, "room below the bid"))["view"]
+    return float(view["lo"] + 0.06 * (view["hi"] - view["lo"]))
 
 
 async def amend_s(terminal: Terminal, pages: list[Page], oid: str) -> float:
