@@ -2,6 +2,7 @@
 # Make a Chromium available for the browser tests where that needs nobody's leave: as root, by apt.
 # Anywhere else the tests say themselves why they were skipped. Most of them need no windows, and
 # take half the work in the build that has none.
+missing=
 if ! command -v chromium >/dev/null 2>&1; then
     missing=chromium
 fi
