@@ -7,7 +7,7 @@ if ! command -v chromium >/dev/null 2>&1; then
     missing=chromium
 fi
 if ! command -v chromium-headless-shell >/dev/null 2>&1; then
-    missing="$missing chromium-headless-shell"
+    missing="${missing:+$missing }chromium-headless-shell"
 fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
