@@ -212,13 +212,13 @@ export class Store {
     return true;
   }
 
+  /** A row of a time that the block lacks takes its place among the others: it was known late. */
   writeRow(block, row) {
-    let i = lowerBound(block.t, row.t, block.n);
-    if (i < block.n && block.t[i] !== row.t) return;
-    if (i === block.n) {
+    const i = lowerBound(block.t, row.t, block.n);
+    if (i === block.n || block.t[i] !== row.t) {
       if (block.n >= BLOCK_SLOTS) return;
       if (block.t.length === block.n) this.grow(block);
-      i = block.n;
+      for (const name of COLUMNS) block[name].copyWithin(i + 1, i, block.n);
       block.n += 1;
     }
     for (const name of COLUMNS) block[name][i] = row[name];

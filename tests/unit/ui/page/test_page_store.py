@@ -64,6 +64,17 @@ def test_a_bar_that_was_skipped_has_its_block_asked_again(run):
     assert run(script) == [1000]
 
 
+def test_a_bar_that_is_known_late_takes_its_place_between_others(run):
+    script = (
+        "const at = (...rows) => Float64Array.from(rows, i => t0 + 60 * i);"
+        " store.addBlock(block(3, 10, { t: at(0, 1, 3) })); store.addTail(tail(row(4, 11)));"
+        " store.addTail(tail(row(2, 12), row(3, 13)));"
+        " return [closes(), Array.from(at(0, 1, 2, 3)).every((t, i) =>"
+        " store.cache.peek(store.keyOf(60, k)).t[i] === t)];"
+    )
+    assert run(script) == [[10, 10, 12, 13, 11], True]
+
+
 def test_a_block_read_before_a_repair_is_ignored(run):
     script = (
         "store.addBlock(block(3, 10)); store.setDirty({ t0, t1: t0 + 60, rev: 5 });"
