@@ -53,31 +53,33 @@ async def test_what_could_not_leave_still_waits() -> None:
 
 async def test_more_is_told_than_is_read_in_a_turn(tmp_conf: Any) -> None:
     """A reader that falls behind for a while is told everything, in order."""
-    count = 2_000
+    count, padding, refused = 2_000, "x" * 2_000, 0
     async with open_bare_tree() as nursery:
         portal = await start_child(nursery)
         async with portal.open_context(targets.mirror) as (ctx, _), ctx.open_stream() as stream:
             channel = StreamChannel(stream)
             back: list[int] = []
 
-            def take(message: int, more: bool) -> bool:
-                back.append(message)
+            def take(message: list[Any], more: bool) -> bool:
+                back.append(message[0])
                 return True
 
             async def read() -> None:
                 channel.on_message(take)
                 async for message in channel:
-                    back.append(message)
+                    back.append(message[0])
                     if len(back) == count:
                         break
 
-            waiting: deque[int] = deque()
+            waiting: deque[list[Any]] = deque()
             with trio.fail_after(10):
                 async with trio.open_nursery() as tasks:
                     tasks.start_soon(read)
                     for number in range(count):
-                        if waiting or not channel.send_nowait(number):
-                            waiting.append(number)
+                        message = [number, padding]
+                        if waiting or not channel.send_nowait(message):
+                            waiting.append(message)
+                            refused += 1
                         if len(waiting) >= 100:
                             await send_some(channel, waiting)
                     while waiting:
@@ -85,5 +87,6 @@ async def test_more_is_told_than_is_read_in_a_turn(tmp_conf: Any) -> None:
                     while len(back) < count:
                         await trio.sleep(0.001)
                     tasks.cancel_scope.cancel()
+            assert refused > count / 4, "the socket was never full"
             assert back == list(range(count))
             await ctx.cancel()
