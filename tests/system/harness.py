@@ -21,10 +21,6 @@ from typing import Any
 import msgspec
 import trio
 
-# By default a market's history is 30 days and two days of seconds: most of the work of a test that
-# is about something else.
-SHORT_HISTORY = "[data]\nbackfill_1s_days = 0.1\nbackfill_1m_days = 2\n"
-
 
 def scripts() -> tuple[list[str], list[str]]:
     """Return the command lines of `piker` and `pikerd` of the environment that runs the tests."""
@@ -144,21 +140,10 @@ async def until(claim: Callable[[], Any], what: str, seconds: float = 20) -> Any
 
 @asynccontextmanager
 async def open_pikerd(
-    state: Path,
-    venue: VenueProcess | None = None,
-    *options: str,
-    seconds: float = 20,
-    conf: str = SHORT_HISTORY,
+    state: Path, venue: VenueProcess | None = None, *options: str, seconds: float = 20
 ) -> AsyncIterator[trio.Process]:
-    """
-    Run `pikerd` on a free port; yields when its run file names it.
-
-    Its settings are `conf` unless the state folder has some.
-    """
+    """Run `pikerd` on a free port; yields when its run file names it."""
     _, pikerd = scripts()
-    if not (state / "conf.toml").exists():
-        state.mkdir(parents=True, exist_ok=True)
-        (state / "conf.toml").write_text(conf)
     command = [*pikerd, "--port", str(free_port()), *options]
     if venue is not None:
         command += ["--venue", f"binance={venue.url}"]

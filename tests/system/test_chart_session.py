@@ -36,7 +36,7 @@ async def test_a_chart_session_runs_no_brokerd(tmp_path: Path) -> None:
     state = tmp_path / "state"
     async with (
         open_venue(tmp_path / "venue", "--synthetic", "--seed", "4") as venue,
-        open_pikerd(state, venue, conf=""),
+        open_pikerd(state, venue),
         open_process(
             [*piker, "chart", MARKET, "--no-browser", "--debug-page"],
             state,
@@ -89,7 +89,7 @@ async def test_the_first_candle_is_soon_there(tmp_path: Path) -> None:
     state = tmp_path / "state"
     times = []
     async with open_venue(tmp_path / "venue", "--synthetic", "--seed", "4") as venue:
-        async with open_pikerd(state, venue, conf=""):  # puts history on disk
+        async with open_pikerd(state, venue):  # puts history on disk
             await piker_json(state, "bars", MARKET, "-n", "100")
             await until(lambda: list(state.rglob("*.parquet")), "history is on disk", 30)
         for _ in range(6 if is_soak() else 2):
