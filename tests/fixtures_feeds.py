@@ -53,6 +53,14 @@ async def fetch_klines(url: str, symbol: str, period_s: int, start_s: int, stop_
     return found
 
 
+async def newest_trade(url: str, symbol: str) -> int:
+    """Return the id of the venue's newest trade."""
+    async with httpx.AsyncClient(trust_env=False, base_url=url) as client:
+        query = {"symbol": symbol, "limit": 1}
+        answer = await client.get("/api/v3/trades", params=query)
+        return int(answer.raise_for_status().json()[-1]["id"])
+
+
 async def arm(url: str, **fault: Any) -> None:
     """Have the venue play a fault (`POST /venue/faults`)."""
     async with httpx.AsyncClient(trust_env=False) as client:

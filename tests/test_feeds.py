@@ -25,6 +25,7 @@ from fixtures_feeds import (
     clear_faults,
     fetch_klines,
     known_rows,
+    newest_trade,
     open_market_tree,
     plain_rows,
     wait_for,
@@ -218,6 +219,7 @@ async def test_killed_datad_comes_back_under_its_consumer_without_a_missing_bar(
                     batch = await anext(ticks)
                     if np.any((batch["type"] == GAP) & (batch["tid"] == -1)):
                         break
+            with trio.fail_after(60):  # the market may pause for half a minute
                 while not np.any((await anext(ticks))["type"] == TRADE):
                     pass
             assert "state" in told
@@ -256,9 +258,15 @@ async def test_lost_connection_is_said_and_its_trades_are_recovered(tmp_path: Pa
                 nursery.start_soon(read_events)
                 while len(tids) < 5:
                     _take(await anext(ticks), tids, states)
-                # Refused for a while, so that trades are missed.
-                await arm(venue.url, kind="status", path="/stream", status=503, count=2)
+                # Refused until a trade is missed: the market may pause for half a minute.
+                await arm(venue.url, kind="status", path="/stream", status=503, count=-1)
                 await arm(venue.url, kind="close", where="socket", count=1)
+                while FEED_DOWN not in states:
+                    _take(await anext(ticks), tids, states)
+                with trio.fail_after(60):
+                    while await newest_trade(venue.url, "BTCUSDT") == max(tids):
+                        await trio.sleep(0.1)
+                await clear_faults(venue.url)
                 with trio.fail_after(20):
                     while not is_filled.is_set():
                         _take(await anext(ticks), tids, states)

@@ -4,7 +4,8 @@ The house of a synthetic market: the maker whose ladder is the book, the taker w
 Both act through the matching engine. The flow says what trades; the house keeps its best quotes
 where the flow has them, so each taker order fills exactly as the flow says, and re-quotes the
 rest of its ladder once per book step. The ladder is a function of (seed, market, best quotes,
-time), anchored to absolute prices so that far levels stay where they are.
+time), anchored to absolute prices so that far levels stay where they are; the best ones change
+their size all the time, so that quotes go on in a pause of the trades as a busy market's do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from piker.venues._noise import Ints, bits, key_of, normal
 
 LEVELS: Final = 60  # a side; some coincide when anchored, at least 20 remain
 HOUSE: Final = "house"
+TOUCH_MS: Final = 250  # the best levels change their size as often, also while nothing trades
 UPDATE_EPOCH_MS: Final = 1_577_836_800_000  # update ids count tenths of a millisecond from 2020
 
 
@@ -92,7 +94,8 @@ class HouseBook:
         prices: Ints = side * ((side * best - self._offsets) // self._grids * self._grids)
         prices = np.unique(prices[prices > 0])
         age = bits(self._size_key, prices) % np.uint64(8)
-        epoch = now_ms // (2000 + 2500 * age.astype(np.int64))
+        life_ms = np.where(prices == best, TOUCH_MS, 2000 + 2500 * age.astype(np.int64))
+        epoch = now_ms // life_ms
         noise = normal(self._size_key, prices * 1_000_003 + epoch)
         distance = np.abs(prices - best) / (1 + self._offsets[-1])
         sizes = (self._median * (0.3 + 2 * distance) * np.exp(noise)).astype(np.int64) + 1

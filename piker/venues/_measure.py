@@ -107,6 +107,7 @@ def _book(flow: Flow, day: int) -> list[Measure]:
     book = HouseBook(flow)
     book.start(start_ms)
     spreads, levels = [], []
+    quotes, quoted_at, pause = None, 0, 0
     trades = flow.trades_between(start_ms + 1, start_ms + PLAYED_MS + 1)
     edges = np.searchsorted(trades["time_ms"], np.arange(start_ms, start_ms + PLAYED_MS, 100))
     began_ns = clock.monotonic_ns()
@@ -117,11 +118,15 @@ def _book(flow: Flow, day: int) -> list[Measure]:
         bids, asks = book.engine.levels(BUY, 1000), book.engine.levels(SELL, 1000)
         spreads.append(asks[0][0] - bids[0][0])
         levels.append(min(len(bids), len(asks)))
+        if quotes != (bids[0], asks[0]):
+            quotes, quoted_at = (bids[0], asks[0]), at
+        pause = max(pause, at - quoted_at)
     took_s = (clock.monotonic_ns() - began_ns) / NS
     spread, least = float(np.median(spreads)), min(levels)
     speed = PLAYED_MS / 1000 / took_s
     return [
         Measure(symbol, "median spread", spread, "1 to 3", 1 <= spread <= 3, "ticks"),
         Measure(symbol, "levels a side, at least", least, ">= 20", least >= 20),
+        Measure(symbol, "best quotes stand still", pause * 0.1, "<= 0.5", pause <= 5, "s at most"),
         Measure(symbol, "speed of the book, 100 ms steps", speed, ">= 200", speed >= 200, "x"),
     ]
