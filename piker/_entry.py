@@ -6,6 +6,8 @@ deprecation warnings of the pinned trio, for this process and (through the envir
 process below it, and only then loads the terminal.
 """
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -34,13 +36,16 @@ prepare_environment()
 
 def piker() -> None:
     """Run the `piker` command line and exit with its code."""
-    from piker.cli import boundary
-
-    sys.exit(boundary.main("piker"))
+    _run("piker")
 
 
 def pikerd() -> None:
     """Run the supervisor in the foreground and exit with its code."""
+    _run("pikerd")
+
+
+def _run(program: str) -> None:
     from piker.cli import boundary
 
-    sys.exit(boundary.main("pikerd"))
+    atexit.register(gc.freeze)  # looking for garbage at the end takes a tenth of a second
+    sys.exit(boundary.main(program))
