@@ -162,12 +162,15 @@ def _attach(handler: ActorFile, actor_name: str) -> None:
 
 
 # What the runtime reports as a warning or an error although it is normal here: a liveness probe
-# that hangs up, a client that ends its dialog, an answer to a call that was given up.
+# that hangs up, a client that ends its dialog, an answer to a call that was given up, a peer that
+# is gone (who talked to it says so), a daemon that is asked for while the run ends.
 _CONTROL_FLOW = (
     "failed to handshake",
     "Stream was already destroyed?",
     "Ignoring msg from [no-longer/un]known context",
     "tractor._exceptions.ContextCancelled",
+    "IPC connection for context is broken?",
+    "is not started: its supervisor ends",
 )
 
 
@@ -175,7 +178,7 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
     """Whether a record says more than the runtime's normal control flow."""
     if not record.name.startswith("tractor"):
         return True
-    text = record.getMessage()
+    text = f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
     return not any(words in text for words in _CONTROL_FLOW)
 
 

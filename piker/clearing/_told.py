@@ -98,8 +98,9 @@ class Told:
         for status in said:
             log.log(
                 DEBUG if status.resp == "pending" else INFO,
-                "order %s oid=%s account=%s revision=%d %s",
-                status.resp, status.oid, self._name, status.revision, status.reason,
+                "order %s oid=%s account=%s revision=%d%s",
+                status.resp, status.oid, self._name, status.revision,
+                f" {status.reason}" if status.reason else "",
             )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from piker import log
+from piker.errors import ServiceUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +93,17 @@ def test_the_runtimes_normal_control_flow_is_no_line_of_the_file(tmp_path: Path)
     runtime.warning("Channel <Channel fd=9> failed to handshake")
     runtime.error("Remote context error:\ntractor._exceptions.ContextCancelled: by its caller")
     runtime.error("Remote context error:\nValueError: this one is news")
+    runtime.warning("IPC connection for context is broken?\ntask:1")
+    try:
+        raise ServiceUnavailable("samplerd is not started: its supervisor ends")
+    except ServiceUnavailable:
+        runtime.exception("Actor crashed:")
     text = (tmp_path / "a.log").read_text()
     assert "this one is news" in text
     assert "handshake" not in text
     assert "by its caller" not in text
+    assert "broken?" not in text
+    assert "crashed" not in text
 
 
 def test_a_log_file_that_cannot_be_written_is_said_once(
