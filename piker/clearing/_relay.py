@@ -221,12 +221,16 @@ class TradesRelay:
     async def _receive(self, channel: Channel) -> None:
         channel.on_message(self._take)
         async for raw in channel:
-            while not self._take(raw):
+            while not self._take(raw, True):
                 for keeper in self.keepers.values():
                     await keeper.wait_room()
 
-    def _take(self, raw: Any, more: bool = False) -> bool:
-        """Take what the broker says; False, with nothing done, while its account has no room."""
+    def _take(self, raw: Any, more: bool) -> bool:
+        """
+        Take what the broker says; False, with nothing done, while its account has no room.
+
+        With `more` behind it, it shares their sync.
+        """
         try:
             message = parse_broker(raw)
         except BadPayload as error:

@@ -265,11 +265,12 @@ class Router:
         """
         await session.serve(channel, partial(self.take, session))
 
-    def take(self, session: Session, raw: Any) -> bool:
+    def take(self, session: Session, raw: Any, more: bool) -> bool:
         """
         Take what a client has sent; False, with nothing done, while its account has no room.
 
-        What makes no sense is answered, and the dialog lives.
+        What makes no sense is answered, and the dialog lives. With `more` behind it, it shares
+        their sync.
         """
         try:
             request = session.checked(parse_request(raw))
@@ -286,7 +287,8 @@ class Router:
         if not keeper.has_room:
             return False
         keeper.ask(request, session.watch, session)
-        keeper.line.begin()
+        if not more:
+            keeper.line.begin()
         return True
 
     # ---- accounts, brokers, markets: opened by the first who needs them ------------------------

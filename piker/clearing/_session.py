@@ -21,7 +21,7 @@ from piker.clearing._dialog import Dialog
 from piker.clearing._keeper import AccountKeeper
 from piker.clearing._market_watch import MarketWatch
 from piker.clearing._messages import Cancel, ClientMsg, Mode, Order, Status
-from piker.clearing._world import Channel, send_some
+from piker.clearing._world import Channel, Take, send_some
 from piker.errors import ConnectionLost, OrderRejected
 
 OUTBOX_MAX = 1024  # messages that a client has not taken
@@ -153,9 +153,9 @@ class Session:
 
     # ---- the dialog ------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel, take: Callable[[Any], bool]) -> None:
+    async def serve(self, channel: Channel, take: Take) -> None:
         """
-        Serve the client until it leaves; `take` returns False while there is no room for more.
+        Serve the client until it leaves; `take` returns False while its account has no room.
 
         Raises:
           ConnectionLost: the dialog was ended from this side; says why.
@@ -164,9 +164,9 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_all, channel)
-                    channel.on_message(lambda raw, _more: take(raw))
+                    channel.on_message(take)
                     async for raw in channel:
-                        while not take(raw):
+                        while not take(raw, True):
                             for keeper in self.keepers:
                                 await keeper.wait_room()
                     nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ that waits for it.
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -40,13 +41,27 @@ class Job(Generic[T]):
             self._after()
 
     async def wait(self) -> T:
+        """Wait until it is done, and `take`."""
+        await self.wait_done()
+        return self.take()
+
+    async def wait_done(self) -> None:
         """
-        Return what the work returns, or raise what it raises; waits to the end of it.
+        Wait until it is done.
 
         Cancelled only behind that: half a write has no known outcome.
         """
         with trio.CancelScope(shield=True):
             await trio.lowlevel.wait_readable(self._done)
+
+    def is_done_within(self, seconds: float) -> bool:
+        """Whether it is done within `seconds`, for which the event loop stands still."""
+        poll = select.poll()
+        poll.register(self._done, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def take(self) -> T:
+        """Return what the work has returned, or raise what it has raised; once, when it is done."""
         os.eventfd_read(self._done)
         if self._error is not None:
             raise self._error

@@ -89,7 +89,16 @@ class Begun(Protocol[T_co]):
     """Work of a disk that is under way."""
 
     async def wait(self) -> T_co:
-        """Return what it returns, or raise what it raises."""
+        """Wait until it is done, and `take`."""
+
+    async def wait_done(self) -> None:
+        """Wait until it is done; cancelled only behind that."""
+
+    def is_done_within(self, seconds: float) -> bool:
+        """Whether it is done within `seconds`, for which the event loop stands still."""
+
+    def take(self) -> T_co:
+        """Return what it has returned, or raise what it has raised; once, when it is done."""
 
 
 class _RealFile:

@@ -85,6 +85,7 @@ T = TypeVar("T")
 
 SEGMENT_BYTES: Final = 4 << 20
 MARK_PERIOD_S: Final = 0.4  # with the sync itself below DOUBT_S
+AT_ONCE_S: Final = 0.001  # what most syncs of a solid-state disk take at most
 _VERIFY_TRIES_MAX: Final = 5
 
 State = Literal["open", "full", "failed", "closed"]
@@ -186,12 +187,21 @@ class Journal:
         return pending
 
     def begin(self) -> None:
-        """Begin in this turn to write what is queued, unless the tail is busy with what was."""
+        """
+        Begin in this turn to write what is queued, unless the tail is busy with what was.
+
+        The event loop stands still for it for `AT_ONCE_S` at most; what is durable by then is
+        settled in this turn too.
+        """
         is_free = self._begun is None and not self._busy.locked()
         if is_free and self._state in ("open", "full"):
             group = self._queue.pop_group(self._tail.room)
             if group:
-                self._begun = group, self._begin_group(group)
+                work = self._begin_group(group)
+                self._begun = group, work
+                if work.is_done_within(AT_ONCE_S):
+                    self._begun = None
+                    self._settle(group, work)
 
     async def rotate(self, snapshot: Sequence[bytes]) -> int:
         """
@@ -267,7 +277,7 @@ class Journal:
         while self._queue and self._state != "failed":
             group = self._queue.pop_group(self._tail.room)
             if group:
-                await self._settle(group, self._begin_group(group))
+                await self._wait_settled(group, self._begin_group(group))
             elif isinstance(self._queue.first, Rotation):
                 await self._start_segment(self._queue.pop(), is_asked=True)
             else:
@@ -281,13 +291,16 @@ class Journal:
         """Wait for what `begin` has begun: nothing else may use the tail before that."""
         if self._begun is not None:
             (group, work), self._begun = self._begun, None
-            await self._settle(group, work)
+            await self._wait_settled(group, work)
 
-    async def _settle(self, group: list[Pending], work: Begun[None]) -> None:
+    async def _wait_settled(self, group: list[Pending], work: Begun[None]) -> None:
+        await work.wait_done()
+        self._settle(group, work)
+
+    def _settle(self, group: list[Pending], work: Begun[None]) -> None:
         """Tell those who wait for a group what became of it."""
         try:
-            with trio.CancelScope(shield=True):
-                await work.wait()
+            work.take()
         except OSError as error:
             self._refuse(group, self._fail(error))
             return
@@ -316,10 +329,7 @@ class Journal:
             cause.settle(self._tail.sequence)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        """Run disk work to its end: a write that is cancelled half way has no known outcome."""
-        with trio.CancelScope(shield=True):
-            result = await self._disk.begin(work).wait()
-        return result
+        return await self._disk.begin(work).wait()
 
     async def _keep_mark(self) -> None:
         """Make the head mark durable soon after it has changed."""

@@ -77,17 +77,33 @@ class _MemoryFile:
 
 
 class _Begun(Generic[T]):
-    """Work that takes until `end_s`; it is done when its waiter hears of it."""
+    """Work that takes until `end_s`, or no time; it is done when its waiter hears of it."""
 
     def __init__(
-        self, end_s: float, work: Callable[[], T], after: Callable[[], None] | None
+        self,
+        end_s: float,
+        work: Callable[[], T],
+        after: Callable[[], None] | None,
+        *,
+        is_fast: bool,
     ) -> None:
         self._end_s = end_s
+        self._is_fast = is_fast
         self._work = work
         self._after = after or (lambda: None)
 
     async def wait(self) -> T:
-        await trio.sleep_until(self._end_s)
+        await self.wait_done()
+        return self.take()
+
+    async def wait_done(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_until(self._end_s)
+
+    def is_done_within(self, seconds: float) -> bool:
+        return self._is_fast
+
+    def take(self) -> T:
         done = self._work()
         self._after()
         return done
@@ -99,12 +115,15 @@ class MemoryDisk:
 
     `on_step(operation, name)` is called before each change (`create write sync rename remove
     sync_folder`) and may raise what the operating system would; `bytes_max` is the disk's size.
+    Work takes `delay_s`, but to who only looks whether it is done it is when `is_fast()` said so
+    as it was begun.
     """
 
     def __init__(self, *, delay_s: float = 0.0, bytes_max: int = 1 << 40) -> None:
         self.delay_s = delay_s
         self.bytes_max = bytes_max
         self.on_step: Callable[[str, str], None] | None = None
+        self.is_fast: Callable[[], bool] = lambda: False
         self._files: dict[str, _Content] = {}
         self._history: list[dict[str, _Content]] = [{}]  # the folder, since it was last synced
         self._is_locked = False
@@ -158,7 +177,7 @@ class MemoryDisk:
         self._history = [self._files]
 
     def begin(self, work: Callable[[], T], after: Callable[[], None] | None = None) -> Begun[T]:
-        return _Begun(trio.current_time() + self.delay_s, work, after)
+        return _Begun(trio.current_time() + self.delay_s, work, after, is_fast=self.is_fast())
 
     async def in_worker(self, work: Callable[[], T]) -> T:
         return await self.begin(work).wait()

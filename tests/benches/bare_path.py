@@ -23,6 +23,7 @@ from bench_journal import RECORD
 
 from piker.service.rpc import connect, endpoint, hand_over, send_nowait
 from piker.storage.disk import Begun, FolderDisk
+from piker.storage.journal import AT_ONCE_S
 
 MODULES = ["piker.service._tractor_shim", "bare_path"]
 FILE_BYTES = 300_000
@@ -48,7 +49,7 @@ async def relay(ctx: tractor.Context, folder: str, address: list[Any]) -> None:
     file = disk.create("bare", FILE_BYTES)
     file.sync()
     place = 0
-    waiting: deque[tuple[Begun[None], tractor.MsgStream, Any]] = deque()
+    waiting: deque[tuple[Begun[None] | None, tractor.MsgStream, Any]] = deque()
     work = trio.Event()
 
     def record() -> None:
@@ -64,13 +65,20 @@ async def relay(ctx: tractor.Context, folder: str, address: list[Any]) -> None:
             work = trio.Event()
             while waiting:
                 begun, to, message = waiting.popleft()
-                await begun.wait()
+                if begun is not None:
+                    await begun.wait()
                 if not send_nowait(to, message):
                     await to.send(message)
 
     async def read(stream: tractor.MsgStream, to: tractor.MsgStream) -> None:
         def take(message: Any, more: bool) -> bool:
-            waiting.append((disk.begin(record), to, message))
+            begun: Begun[None] | None = disk.begin(record)
+            if not waiting and begun.is_done_within(AT_ONCE_S):
+                begun.take()
+                if send_nowait(to, message):
+                    return True
+                begun = None
+            waiting.append((begun, to, message))
             work.set()
             return True
 

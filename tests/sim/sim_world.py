@@ -34,7 +34,7 @@ from piker.storage.memory_disk import MemoryDisk
 T = TypeVar("T")
 
 BASE_NS = 1_780_000_000_000_000_000
-BUSY_SHARE = 0.3  # of messages that do not leave, or are not taken, in the turn they come up
+BUSY_SHARE = 0.3  # of messages and syncs that are not dealt with in the turn they come up
 RATE = 60  # orders a second that are let pass
 PAIRS = ("btcusdt", "ethusdt")
 LIMITS = Clearing(orders_per_s=RATE, daily_loss=Decimal(0))
@@ -158,6 +158,7 @@ class SimWorld:
             for mkt in map(market, PAIRS)
         }
         self.journal = MemoryDisk(delay_s=0.0005)
+        self.journal.is_fast = lambda: self.draw.random() > BUSY_SHARE
         self.files = MemoryDisk(delay_s=0.0005)
         self.paper = Paper()
         self.terms = paper_terms(self.paper)

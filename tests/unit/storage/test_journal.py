@@ -171,6 +171,25 @@ async def test_what_was_begun_and_failed_is_refused() -> None:
         assert journal.state == "failed"
 
 
+async def test_what_a_fast_disk_has_written_is_settled_in_the_turn_it_was_begun() -> None:
+    disk = MemoryDisk()
+    disk.is_fast = lambda: True
+    told: list[int] = []
+    async with open_journal(disk, ACCOUNT) as journal:
+        for number in range(3):
+            pending = journal.append_nowait(payload(number), partial(told.append, number))
+            journal.begin()
+            assert pending.is_durable
+        assert told == [0, 1, 2]
+        assert journal.durable_sequence == pending.sequence
+        fail_at(disk, "sync")
+        pending = journal.append_nowait(payload(3), partial(told.append, 3))
+        journal.begin()
+        assert isinstance(pending.error, JournalFailed)
+        assert (told, journal.state) == ([0, 1, 2, 3], "failed")
+    assert payloads(read(disk)[1])[:3] == [payload(n) for n in range(3)]
+
+
 async def test_a_mark_that_cannot_be_written_fails_the_next_record() -> None:
     disk = MemoryDisk()
 

@@ -29,6 +29,22 @@ async def test_what_fails_raises_where_it_is_waited_for_and_the_next_runs() -> N
     worker.close()
 
 
+async def test_who_only_looks_waits_no_longer_than_asked_for() -> None:
+    worker, may_end = Worker("test worker"), threading.Event()
+    slow = worker.begin(lambda: may_end.wait(5))
+    assert not slow.is_done_within(0.001)
+    may_end.set()
+    assert slow.is_done_within(5)
+    assert slow.is_done_within(0), "it still is"
+    assert slow.take()
+    failing = worker.begin(lambda: 1 // 0)
+    assert failing.is_done_within(5)
+    with pytest.raises(ZeroDivisionError):
+        failing.take()
+    assert await worker.begin(lambda: 7).wait() == 7
+    worker.close()
+
+
 async def test_what_has_begun_is_not_cancelled() -> None:
     worker, may_end, begun = Worker("test worker"), threading.Event(), threading.Event()
     done = []
