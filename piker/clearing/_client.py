@@ -158,7 +158,7 @@ class OrderClient(OrderTables):
         if not self._way_out.send_nowait(request.to_dict()):
             self._way_out = None
             return False
-        self._asked[request.oid] = _kind(request)
+        self.note_asked(request.oid, _kind(request))
         faults.point("client.request.left")
         return True
 
@@ -289,7 +289,7 @@ class OrderClient(OrderTables):
             if self._now_ns() - time_ns > REQUEST_AGE_NS and isinstance(request, Order):
                 self.disown(request.oid, "was not sent: emsd was away", _kind(request))
                 continue
-            self._asked[request.oid] = _kind(request)
+            self.note_asked(request.oid, _kind(request))
             faults.point("client.request.leaving")
             await channel.send(request.to_dict())
             faults.point("client.request.left")

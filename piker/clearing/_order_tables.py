@@ -88,7 +88,8 @@ class OrderTables:
         self._now_ns = now_ns
         self._sent_orders: dict[str, Order] = {}
         self._amends: dict[str, int] = {}  # sent and not answered, by oid
-        self._asked: dict[str, Requested] = {}  # the newest unanswered request, by oid
+        # what was asked of an order and not answered, in order; by oid, never empty
+        self._asked: dict[str, dict[Requested, None]] = {}
         self._ended: dict[str, None] = {}
         self._was_attached = False
 
@@ -131,7 +132,7 @@ class OrderTables:
             self._amends.pop(oid, None)
             if status.refused and status.req is not None:
                 self._sent_orders[oid] = status.req
-        self._asked.pop(oid, None)
+        self._forget_asked(status)
         if status.resp == "error" and status.refused:
             return True  # about an order that nobody knows
         kept = replace(status, refused="", reason="") if status.refused else status
@@ -146,6 +147,23 @@ class OrderTables:
             self.dialogs[oid] = told
         return True
 
+    def note_asked(self, oid: str, what: Requested) -> None:
+        """Note a request that leaves: it is not answered yet."""
+        self._asked.setdefault(oid, {})[what] = None
+
+    def _forget_asked(self, status: Status) -> None:
+        """Take the requests for answered that a status is the answer to."""
+        asked = self._asked.get(status.oid, {})
+        if status.refused:
+            asked.pop(status.refused, None)
+        else:
+            asked.pop("entry", None)
+            asked.pop("amend", None)
+        if status.cancel_called:
+            asked.pop("cancel", None)
+        if not asked or status.is_terminal:
+            self._asked.pop(status.oid, None)
+
     def _end(self, oid: str) -> None:
         """Keep the order as one that is over, and forget the oldest of too many."""
         self._ended[oid] = None
@@ -158,7 +176,6 @@ class OrderTables:
 
     def disown(self, oid: str, reason: str, what: Requested) -> None:
         """Tell the caller that a request was not taken; nothing of it ever left `emsd`."""
-        self._asked.pop(oid, None)
         now_ns, known = self._now_ns(), self.statuses.get(oid)
         order = self._sent_orders.get(oid)
         if known is not None:
@@ -195,9 +212,12 @@ class OrderTables:
             assert isinstance(status, Status)
             self._resync_order(status, fills.get(status.oid, []), asked, is_again)
         seen = {status.oid for status in told if isinstance(status, Status)}
-        for oid, what in asked.items():
+        for oid, requests in asked.items():
             if oid not in seen:
-                self.disown(oid, NOT_TAKEN, what)
+                for what in requests:
+                    self.disown(oid, NOT_TAKEN, what)
+                    if what == "entry":
+                        break  # without it there is nothing to amend or to cancel
         for oid in [oid for oid in self.dialogs if oid not in seen]:
             del self.dialogs[oid]
 
@@ -222,7 +242,7 @@ class OrderTables:
         self,
         status: Status,
         fills: list[dict[str, Any]],
-        asked: dict[str, Requested],
+        asked: dict[str, dict[Requested, None]],
         is_again: bool,
     ) -> None:
         """Take where one order stands: its missed fills first, then its state."""
@@ -231,12 +251,13 @@ class OrderTables:
             fill = replace(status, resp="fill", brokerd_msg=raw)
             if self._take_status(fill) and is_again:
                 self.trades.put(fill)
-        what = asked.get(oid, "")
         is_news = old is None or (old.state, old.revision) != (status.state, status.revision)
         self._take_status(status)
         if is_again and is_news:
             self.trades.put(status)
-        is_amend_lost = what == "amend" and old is not None and status.revision == old.revision
-        is_cancel_lost = what == "cancel" and not status.cancel_called
-        if (is_amend_lost or is_cancel_lost) and not status.is_terminal:
-            self.disown(oid, NOT_TAKEN, what)
+        if status.is_terminal:
+            return
+        for what in asked.get(oid, ()):
+            is_amend_lost = what == "amend" and old is not None and status.revision == old.revision
+            if is_amend_lost or (what == "cancel" and not status.cancel_called):
+                self.disown(oid, NOT_TAKEN, what)

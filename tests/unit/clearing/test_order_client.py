@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from ems_world import FQME, FakeWorld, Pipe, open_order_client, open_router, settle
+from msgspec.structs import replace
 
 from piker.clearing import _order_tables
 from piker.clearing._client import REQUEST_AGE_NS, REQUESTS_MAX, OrderClient, open_client
@@ -74,6 +75,39 @@ async def test_an_amend_that_emsd_never_took_is_told_as_refused(autojump_clock: 
                 assert "was not taken" in answer.reason
                 assert not answer.is_terminal
                 world.disk.delay_s = 0.0
+
+
+async def test_each_request_that_emsd_never_took_is_told_as_refused(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    async with open_router(world) as first:
+        routers = [first]
+        async with open_order_client(world, lambda: routers[-1]) as client:
+            _, oid = await resting(world, client)
+            killed = world.restarted()
+            async with open_router(killed) as second:
+                first.sessions[0].close("killed")  # what is sent from here on reaches nobody
+                client.note_asked(oid, "cancel")
+                client.note_asked(oid, "amend")
+                routers.append(second)
+                with trio.fail_after(5):
+                    answers = [await client.trades.receive() for _ in range(2)]
+                assert [(one.oid, one.refused) for one in answers] == [
+                    (oid, "cancel"), (oid, "amend"),
+                ]  # fmt: skip
+                assert all("was not taken" in one.reason for one in answers)
+                assert not client.statuses[oid].is_terminal
+
+
+async def test_a_cancel_is_answered_by_no_word_but_its_own(autojump_clock: Any) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_order_client(world, lambda: router) as client:
+        _, oid = await resting(world, client)
+        client.note_asked(oid, "cancel")
+        client.hear(client.statuses[oid])
+        assert client.unsettled() == [oid]
+        assert client._asked[oid] == {"cancel": None}
+        client.hear(replace(client.statuses[oid], cancel_called=True))
+        assert client._asked == {}
 
 
 async def test_a_request_that_waited_too_long_does_not_leave(autojump_clock: Any) -> None:
