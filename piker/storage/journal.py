@@ -119,6 +119,7 @@ class Journal:
         self._queue = Queue()
         self._busy = trio.Lock()  # the tail takes one call at a time
         self._begun: tuple[list[Pending], Begun[None]] | None = None  # before the lock was taken
+        self._bug: Exception | None = None  # of who was told in the turn of `begin`
         self._mark_is_old = trio.Event()
         self._failed = trio.Event()
         self._state: State = "open"
@@ -193,7 +194,7 @@ class Journal:
         The event loop stands still for it for `AT_ONCE_S` at most; what is durable by then is
         settled in this turn too.
         """
-        is_free = self._begun is None and not self._busy.locked()
+        is_free = self._begun is None and self._bug is None and not self._busy.locked()
         if is_free and self._state in ("open", "full"):
             group = self._queue.pop_group(self._tail.room)
             if group:
@@ -201,7 +202,10 @@ class Journal:
                 self._begun = group, work
                 if work.is_done_within(AT_ONCE_S):
                     self._begun = None
-                    self._settle(group, work)
+                    try:
+                        self._settle(group, work)
+                    except Exception as bug:  # relay: the journal's own task raises it
+                        self._bug = bug
 
     async def rotate(self, snapshot: Sequence[bytes]) -> int:
         """
@@ -260,8 +264,10 @@ class Journal:
     async def _write_records(self) -> None:
         """Make durable what is queued, group by group, until the journal fails."""
         while self._state != "failed":
-            if self._begun is None:
+            if self._begun is None and self._bug is None:
                 await self._queue.wait_work()
+            if self._bug is not None:
+                raise self._bug
             # `acquire` waits a turn of the scheduler for a lock that is free.
             if self._busy.locked():
                 await self._busy.acquire()

@@ -190,6 +190,23 @@ async def test_what_a_fast_disk_has_written_is_settled_in_the_turn_it_was_begun(
     assert payloads(read(disk)[1])[:3] == [payload(n) for n in range(3)]
 
 
+async def test_who_begins_does_not_get_the_bug_of_who_was_told() -> None:
+    disk, steps = MemoryDisk(), []
+    disk.is_fast = lambda: True
+
+    async def serve_a_client() -> None:
+        async with open_journal(disk, ACCOUNT) as journal:
+            journal.append_nowait(payload(0), lambda: 1 // 0)
+            journal.begin()
+            steps.append("the client is served")
+            with trio.fail_after(1):
+                await trio.sleep_forever()
+
+    with pytest.raises(ZeroDivisionError):
+        await serve_a_client()
+    assert steps == ["the client is served"]
+
+
 async def test_a_mark_that_cannot_be_written_fails_the_next_record() -> None:
     disk = MemoryDisk()
 
