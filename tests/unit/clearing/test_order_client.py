@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 from ems_world import FQME, FakeWorld, Pipe, open_order_client, open_router, settle
-from msgspec.structs import replace
 
 from piker.clearing import _order_tables
 from piker.clearing._client import REQUEST_AGE_NS, REQUESTS_MAX, OrderClient, open_client
@@ -56,58 +56,55 @@ async def test_after_a_refused_amend_the_next_is_based_on_what_is(autojump_clock
         assert (await engine.receive())["price"] == "98"
 
 
-async def test_an_amend_that_emsd_never_took_is_told_as_refused(autojump_clock: Any) -> None:
+@asynccontextmanager
+async def open_deaf_emsd() -> AsyncIterator[tuple[OrderClient, str, Callable[[], None]]]:
+    """Yield a client, its resting order, and what kills the `emsd` that records nothing more."""
     world = FakeWorld()
     async with open_router(world) as first:
         routers = [first]
         async with open_order_client(world, lambda: routers[-1]) as client:
             _, oid = await resting(world, client)
-            killed = world.restarted()
-            async with open_router(killed) as second:
+            async with open_router(world.restarted()) as second:
                 world.disk.delay_s = 1e6
-                await client.update(oid, price="98")
-                await settle()
-                routers.append(second)
-                first.sessions[0].close("killed")
-                with trio.fail_after(5):
-                    answer = await client.trades.receive()
-                assert (answer.oid, answer.refused, answer.revision) == (oid, "amend", 1)
-                assert "was not taken" in answer.reason
-                assert not answer.is_terminal
+
+                def kill() -> None:
+                    routers.append(second)
+                    first.sessions[0].close("killed")
+
+                yield client, oid, kill
                 world.disk.delay_s = 0.0
 
 
-async def test_each_request_that_emsd_never_took_is_told_as_refused(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as first:
-        routers = [first]
-        async with open_order_client(world, lambda: routers[-1]) as client:
-            _, oid = await resting(world, client)
-            killed = world.restarted()
-            async with open_router(killed) as second:
-                first.sessions[0].close("killed")  # what is sent from here on reaches nobody
-                client.note_asked(oid, "cancel")
-                client.note_asked(oid, "amend")
-                routers.append(second)
-                with trio.fail_after(5):
-                    answers = [await client.trades.receive() for _ in range(2)]
-                assert [(one.oid, one.refused) for one in answers] == [
-                    (oid, "cancel"), (oid, "amend"),
-                ]  # fmt: skip
-                assert all("was not taken" in one.reason for one in answers)
-                assert not client.statuses[oid].is_terminal
+@pytest.mark.parametrize("asked", [["amend"], ["cancel"], ["amend", "cancel"], ["cancel", "amend"]])
+async def test_each_request_that_emsd_never_took_is_told_as_refused(
+    autojump_clock: Any, asked: list[str]
+) -> None:
+    async with open_deaf_emsd() as (client, oid, kill):
+        for what in asked:
+            if what == "amend":
+                await client.update(oid, price="98")
+            else:
+                await client.cancel(oid)
+        await settle()
+        kill()
+        with trio.fail_after(5):
+            answers = [await client.trades.receive() for _ in asked]
+        for what, answer in zip(asked, answers, strict=True):
+            assert (answer.oid, answer.refused, answer.revision) == (oid, what, 1)
+            assert "was not taken" in answer.reason
+            assert not answer.is_terminal
 
 
 async def test_a_cancel_is_answered_by_no_word_but_its_own(autojump_clock: Any) -> None:
-    world = FakeWorld()
-    async with open_router(world) as router, open_order_client(world, lambda: router) as client:
-        _, oid = await resting(world, client)
-        client.note_asked(oid, "cancel")
-        client.hear(client.statuses[oid])
-        assert client.unsettled() == [oid]
-        assert client._asked[oid] == {"cancel": None}
-        client.hear(replace(client.statuses[oid], cancel_called=True))
-        assert client._asked == {}
+    async with open_deaf_emsd() as (client, oid, kill):
+        await client.cancel(oid)
+        await settle()
+        client.hear(client.statuses[oid])  # a word that left before the cancel came
+        assert (await client.trades.receive()).refused == ""
+        kill()
+        with trio.fail_after(5):
+            answer = await client.trades.receive()
+        assert (answer.oid, answer.refused) == (oid, "cancel")
 
 
 async def test_a_request_that_waited_too_long_does_not_leave(autojump_clock: Any) -> None:
