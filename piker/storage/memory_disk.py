@@ -115,8 +115,7 @@ class MemoryDisk:
 
     `on_step(operation, name)` is called before each change (`create write sync rename remove
     sync_folder`) and may raise what the operating system would; `bytes_max` is the disk's size.
-    Work takes `delay_s`, but to who only looks whether it is done it is when `is_fast()` said so
-    as it was begun.
+    Work takes `delay_s`; `is_done_within` says of it what `is_fast()` answered as it was begun.
     """
 
     def __init__(self, *, delay_s: float = 0.0, bytes_max: int = 1 << 40) -> None:
