@@ -87,9 +87,9 @@ class OrderTables:
         self.trades = TradesStream()
         self._now_ns = now_ns
         self._sent_orders: dict[str, Order] = {}
-        self._amends: dict[str, int] = {}  # sent and not answered, by oid
-        # what was asked of an order and not answered, in order; by oid, never empty
-        self._asked: dict[str, dict[Requested, None]] = {}
+        self._amends: dict[str, int] = {}  # not seen yet, that the next is based on; by oid
+        # what has left and was not answered, in order, and how often; by oid, never empty
+        self._asked: dict[str, dict[Requested, int]] = {}
         self._ended: dict[str, None] = {}
         self._was_attached = False
 
@@ -128,11 +128,8 @@ class OrderTables:
             if old is not None:  # a fill is no state
                 resp = old.resp if old.is_terminal else "open"
                 status = replace(status, resp=resp, brokerd_msg={})
-        if status.refused == "amend" or (old is not None and status.revision > old.revision):
-            self._amends.pop(oid, None)
-            if status.refused and status.req is not None:
-                self._sent_orders[oid] = status.req
-        self._forget_asked(status)
+        seen = old.revision if old is not None and old.revision else 1
+        self._take_answer(status, max(0, status.revision - seen))
         if status.resp == "error" and status.refused:
             return True  # about an order that nobody knows
         kept = replace(status, refused="", reason="") if status.refused else status
@@ -149,20 +146,29 @@ class OrderTables:
 
     def note_asked(self, oid: str, what: Requested) -> None:
         """Note a request that leaves: it is not answered yet."""
-        self._asked.setdefault(oid, {})[what] = None
+        asked = self._asked.setdefault(oid, {})
+        asked[what] = asked.get(what, 0) + 1
 
-    def _forget_asked(self, status: Status) -> None:
-        """Take the requests for answered that a status is the answer to."""
-        asked = self._asked.get(status.oid, {})
-        if status.refused:
-            asked.pop(status.refused, None)
-        else:
+    def _take_answer(self, status: Status, amends: int) -> None:
+        """Take the requests for answered that a status answers; it has `amends` more in it."""
+        oid, asked = status.oid, self._asked.get(status.oid, {})
+        if status.refused == "amend":
+            amends = 1
+            self._amends.pop(oid, None)  # those behind it are based on it
+            if status.req is not None:
+                self._sent_orders[oid] = status.req
+        elif oid in self._amends:
+            self._amends[oid] = max(0, self._amends[oid] - amends)
+        if "amend" in asked:
+            asked["amend"] -= amends
+            if asked["amend"] <= 0:
+                del asked["amend"]
+        if not status.refused:
             asked.pop("entry", None)
-            asked.pop("amend", None)
-        if status.cancel_called:
+        if status.refused == "cancel" or status.cancel_called:
             asked.pop("cancel", None)
         if not asked or status.is_terminal:
-            self._asked.pop(status.oid, None)
+            self._asked.pop(oid, None)
 
     def _end(self, oid: str) -> None:
         """Keep the order as one that is over, and forget the oldest of too many."""
@@ -206,18 +212,13 @@ class OrderTables:
                 fills.setdefault(oid, []).extend(maps)
         told = [parse_reply(raw) for page in pages for raw in page["dialogs"]]
         positions = [parse_reply(raw) for page in pages for raw in page["positions"]]
-        asked, self._asked = self._asked, {}
         self._resync_positions([p for p in positions if isinstance(p, BrokerdPosition)], is_again)
         for status in told:
             assert isinstance(status, Status)
-            self._resync_order(status, fills.get(status.oid, []), asked, is_again)
+            self._resync_order(status, fills.get(status.oid, []), is_again)
         seen = {status.oid for status in told if isinstance(status, Status)}
-        for oid, requests in asked.items():
-            if oid not in seen:
-                for what in requests:
-                    self.disown(oid, NOT_TAKEN, what)
-                    if what == "entry":
-                        break  # without it there is nothing to amend or to cancel
+        for oid in list(self._asked):
+            self._disown_asked(oid)
         for oid in [oid for oid in self.dialogs if oid not in seen]:
             del self.dialogs[oid]
 
@@ -242,7 +243,6 @@ class OrderTables:
         self,
         status: Status,
         fills: list[dict[str, Any]],
-        asked: dict[str, dict[Requested, None]],
         is_again: bool,
     ) -> None:
         """Take where one order stands: its missed fills first, then its state."""
@@ -255,9 +255,13 @@ class OrderTables:
         self._take_status(status)
         if is_again and is_news:
             self.trades.put(status)
-        if status.is_terminal:
-            return
-        for what in asked.get(oid, ()):
-            is_amend_lost = what == "amend" and old is not None and status.revision == old.revision
-            if is_amend_lost or (what == "cancel" and not status.cancel_called):
+        self._disown_asked(oid)
+
+    def _disown_asked(self, oid: str) -> None:
+        """Tell the caller that what was asked of an order and is not answered was not taken."""
+        asked = self._asked.pop(oid, {})
+        if "entry" in asked:
+            asked = {"entry": 1}  # without it there is nothing to amend or to cancel
+        for what, count in asked.items():
+            for _ in range(count):
                 self.disown(oid, NOT_TAKEN, what)

@@ -45,6 +45,23 @@ async def test_amends_in_a_row_name_the_revisions_that_they_make(autojump_clock:
         assert client.statuses[oid].resp == "open"
 
 
+async def test_an_amend_between_two_answers_names_the_revision_behind_both(
+    autojump_clock: Any,
+) -> None:
+    world = FakeWorld()
+    async with open_router(world) as router, open_order_client(world, lambda: router) as client:
+        _, oid = await resting(world, client)
+        world.disk.delay_s = 0.1
+        for price in ("98", "97"):
+            await client.update(oid, price=price)
+            await settle()  # each is a record of its own
+        assert (await client.trades.receive()).revision == 2
+        await client.update(oid, price="96")
+        with trio.fail_after(5):
+            answers = [await client.trades.receive() for _ in range(2)]
+        assert [(one.revision, one.refused) for one in answers] == [(3, ""), (4, "")]
+
+
 async def test_after_a_refused_amend_the_next_is_based_on_what_is(autojump_clock: Any) -> None:
     world = FakeWorld()
     async with open_router(world) as router, open_order_client(world, lambda: router) as client:
@@ -75,7 +92,10 @@ async def open_deaf_emsd() -> AsyncIterator[tuple[OrderClient, str, Callable[[],
                 world.disk.delay_s = 0.0
 
 
-@pytest.mark.parametrize("asked", [["amend"], ["cancel"], ["amend", "cancel"], ["cancel", "amend"]])
+@pytest.mark.parametrize(
+    "asked",
+    [["amend"], ["cancel"], ["amend", "amend"], ["amend", "cancel"], ["cancel", "amend"]],
+)
 async def test_each_request_that_emsd_never_took_is_told_as_refused(
     autojump_clock: Any, asked: list[str]
 ) -> None:
@@ -95,16 +115,20 @@ async def test_each_request_that_emsd_never_took_is_told_as_refused(
             assert not answer.is_terminal
 
 
-async def test_a_cancel_is_answered_by_no_word_but_its_own(autojump_clock: Any) -> None:
+@pytest.mark.parametrize("what", ["amend", "cancel"])
+async def test_a_request_is_answered_by_no_word_but_its_own(autojump_clock: Any, what: str) -> None:
     async with open_deaf_emsd() as (client, oid, kill):
-        await client.cancel(oid)
+        await (client.cancel(oid) if what == "cancel" else client.update(oid, price="98"))
         await settle()
-        client.hear(client.statuses[oid])  # a word that left before the cancel came
+        client.hear(client.statuses[oid])  # a word that left before the request came
         assert (await client.trades.receive()).refused == ""
         kill()
         with trio.fail_after(5):
             answer = await client.trades.receive()
-        assert (answer.oid, answer.refused) == (oid, "cancel")
+        assert (answer.oid, answer.refused) == (oid, what)
+        await client.update(oid, price="97")
+        with trio.fail_after(5):
+            assert (await client.trades.receive()).revision == 2
 
 
 async def test_a_request_that_waited_too_long_does_not_leave(autojump_clock: Any) -> None:
