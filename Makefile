@@ -36,6 +36,7 @@ install: .venv/.stamp-requirements-dev ## build .venv with everything: piker, te
 
 # The demo needs the users' lock only; the larger one serves when it is there already.
 demo-venv: $(firstword $(wildcard .venv/.stamp-requirements-dev) .venv/.stamp-requirements)
+	@:
 
 demo: ## a live chart of a made-up market, from nothing; Ctrl-C ends it
 	@echo "This market is made up: a seeded simulation on this machine. No money moves."
