@@ -200,7 +200,7 @@ def _settle(dialog: Dialog, event: on.Event, out: Outputs) -> Dialog:
             _send(dialog, event, out)
             _tell(dialog, event, out)
             return dialog
-        dialog = _drop_amends(dialog, event, out, f"size: filled are {dialog.filled} already")
+        dialog = _drop_amends(dialog, event, out, f"size: filled are {dialog.filled:f} already")
     if dialog.in_flight:
         return replace(dialog, state="amend_in_flight")
     if dialog.is_open:
@@ -277,7 +277,7 @@ def _why_not(dialog: Dialog, order: Order) -> str:
     if dialog.cancel_called:
         return "oid: a cancel is in flight"
     if not (order.is_alert or order.parent) and order.size <= dialog.filled:
-        return f"size: was {order.size}, expected above {dialog.filled}, which is filled"
+        return f"size: was {order.size:f}, expected above {dialog.filled:f}, which is filled"
     return ""
 
 

@@ -249,17 +249,17 @@ def _check_amounts(order: Order) -> None:
       ValueError: names the field.
     """
     if order.price < ZERO:
-        raise ValueError(f"price: was {order.price}, expected above 0")
+        raise ValueError(f"price: was {order.price:f}, expected above 0")
     has_trigger = order.trigger_price is not None or order.trail
     needs_price = not order.price and order.order_type == "limit"
     if needs_price and not (order.is_dark and has_trigger):
         raise ValueError("price: was 0, expected above 0")
     if order.order_type == "market" and order.price and not order.is_dark:
-        raise ValueError(f"price: was {order.price}, expected none for a market order")
+        raise ValueError(f"price: was {order.price:f}, expected none for a market order")
     if not order.size and not (order.is_alert or order.parent):
         raise ValueError("size: was 0, expected above 0")
     if order.trigger_price is not None and order.trigger_price <= 0:
-        raise ValueError(f"trigger_price: was {order.trigger_price}, expected above 0")
+        raise ValueError(f"trigger_price: was {order.trigger_price:f}, expected above 0")
     if order.order_type in {"stop", "take_profit"} and not has_trigger:
         raise ValueError(f"trigger_price: was missing, expected for order_type {order.order_type}")
     if order.trail:
@@ -297,9 +297,9 @@ def _check_bracket(order: Order) -> None:
     legs = [name for name in ("take_profit", "stop_loss") if getattr(order, name) is not None]
     for field in legs:
         if (price := getattr(order, field)) <= 0:
-            raise ValueError(f"{field}: was {price}, expected above 0")
+            raise ValueError(f"{field}: was {price:f}, expected above 0")
         if order.is_alert or order.reduce_only or order.parent:
-            raise ValueError(f"{field}: was {price}, expected only on an entry")
+            raise ValueError(f"{field}: was {price:f}, expected only on an entry")
     if order.parent and (order.exec_mode != "dark" or order.is_alert):
         raise ValueError("parent: was set, expected only on a dark order: emsd holds the legs")
     if order.parent and order.order_type not in {"stop", "take_profit"}:
@@ -309,11 +309,11 @@ def _check_bracket(order: Order) -> None:
         price = getattr(order, field)
         if price is not None and anchor and (price <= anchor if is_above else price >= anchor):
             side = "above" if is_above else "below"
-            raise ValueError(f"{field}: was {price}, expected {side} the price {anchor}")
+            raise ValueError(f"{field}: was {price:f}, expected {side} the price {anchor:f}")
     gain, loss = order.take_profit, order.stop_loss
     if gain is not None and loss is not None and (gain <= loss if is_buy else gain >= loss):
         side = "above" if is_buy else "below"
-        raise ValueError(f"take_profit: was {gain}, expected {side} the stop_loss {loss}")
+        raise ValueError(f"take_profit: was {gain:f}, expected {side} the stop_loss {loss:f}")
 
 
 def parse_trail(text: str) -> tuple[Decimal, bool]:

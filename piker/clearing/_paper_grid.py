@@ -101,7 +101,7 @@ class Grid:
         steps = value / tick
         whole = int(steps)
         if steps != whole or value < 0:
-            raise ValueError(f"{field}: was {value}, expected a multiple of {tick}")
+            raise ValueError(f"{field}: was {value:f}, expected a multiple of {tick:f}")
         return whole
 
     def near(self, value: float, tick: Decimal) -> int:

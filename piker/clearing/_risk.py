@@ -136,10 +136,10 @@ class RiskGate:
         for field in PRICES if tick else ():
             value = getattr(order, field)
             if value and value % tick:
-                return f"{field}: was {value}, expected a multiple of {tick}"
+                return f"{field}: was {value:f}, expected a multiple of {tick:f}"
         tick = view.mkt.size_tick
         if tick and order.size % tick:
-            return f"size: was {order.size}, expected a multiple of {tick}"
+            return f"size: was {order.size:f}, expected a multiple of {tick:f}"
         return ""
 
     def _legs(self, order: Order, view: RiskView) -> str:
@@ -152,7 +152,7 @@ class RiskGate:
             price = getattr(order, field)
             if price is not None and (price <= anchor if is_above else price >= anchor):
                 side = "above" if is_above else "below"
-                return f"{field}: was {price}, expected {side} {anchor}"
+                return f"{field}: was {price:f}, expected {side} {anchor:f}"
         return ""
 
     def _data(self, order: Order, view: RiskView) -> str:
@@ -168,7 +168,7 @@ class RiskGate:
     def _size(self, order: Order, view: RiskView) -> str:
         limit = self.limits.max_size
         if limit and order.size > limit:
-            return f"max_size: was {order.size} {view.base}, limit {limit}"
+            return f"max_size: was {order.size:f} {view.base}, limit {limit:f}"
         return ""
 
     def _band(self, order: Order, price: Decimal, view: RiskView, *, is_fired: bool = False) -> str:
@@ -180,9 +180,9 @@ class RiskGate:
         if not is_fired and order.order_type in {"stop", "take_profit"}:
             last = order.trigger_price or last  # it is sent when the market is there
         if order.action == "buy" and price > (bound := last * (1 + share)):
-            return f"price_band_pct: buy at {price}, limit {_plain(bound)}: {_off(price, last)}"
+            return f"price_band_pct: buy at {price:f}, limit {_plain(bound)}: {_off(price, last)}"
         if order.action == "sell" and price < (bound := last * (1 - share)):
-            return f"price_band_pct: sell at {price}, limit {_plain(bound)}: {_off(price, last)}"
+            return f"price_band_pct: sell at {price:f}, limit {_plain(bound)}: {_off(price, last)}"
         return ""
 
     def _new_risk(self, order: Order, view: RiskView) -> str:
@@ -271,4 +271,4 @@ def _money(value: Decimal, limit: Decimal) -> str:
 
 
 def _off(price: Decimal, last: Decimal) -> str:
-    return f"{abs(price - last) / last * 100:.2f} % off the last trade {last}"
+    return f"{abs(price - last) / last * 100:.2f} % off the last trade {last:f}"

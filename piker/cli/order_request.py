@@ -252,7 +252,7 @@ def check_tick(field: str, amount: Decimal | None, tick: Decimal) -> None:
       OrderRejected: names the field and the increment.
     """
     if amount is not None and tick and amount % tick:
-        raise OrderRejected(f"{field}: was {amount}, expected a multiple of {tick}")
+        raise OrderRejected(f"{field}: was {amount:f}, expected a multiple of {tick:f}")
 
 
 def size_of(wish: Wish, mkt: MktPair, price: Decimal | None) -> Decimal:
@@ -270,6 +270,6 @@ def size_of(wish: Wish, mkt: MktPair, price: Decimal | None) -> Decimal:
     if not size:
         raise OrderRejected(
             f"notional: was {wish.notional} {mkt.src}, expected at least {tick * price:f} for"
-            f" {tick} {mkt.dst} at {price}"
+            f" {tick:f} {mkt.dst} at {price:f}"
         )
     return size

@@ -82,6 +82,8 @@ def resting(oid: str, action: str = "buy", size: int = 1, **facts: Any) -> Dialo
         ({}, live(), {"unsound": "journal full"}, "no new risk: journal full"),
         ({}, live(price="1.23"), {}, "price: was 1.23, expected a multiple of 0.1"),
         ({}, live(size="0.0001"), {}, "size: was 0.0001, expected a multiple of 0.001"),
+        ({}, live(size="1E-7"), {}, "size: was 0.0000001, expected a multiple of 0.001"),
+        ({}, live(price="1E-7"), {}, "price: was 0.0000001, expected a multiple of 0.1"),
         ({}, market(), {"last": None}, f"last: no trade of {FQME} is known yet"),
         ({}, dark(), {"last": None}, f"last: no trade of {FQME} is known yet"),
     ],

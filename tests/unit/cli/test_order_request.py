@@ -133,6 +133,7 @@ def test_no_size_at_all_is_misuse() -> None:
     [
         ({"limit": "65000.001"}, "limit: was 65000.001, expected a multiple of 0.01"),
         ({"size": "0.000001", "limit": "1"}, "size: was 0.000001, expected a multiple of 0.00001"),
+        ({"size": "1E-7", "limit": "1"}, "size: was 0.0000001, expected a multiple of 0.00001"),
         ({"limit": "10", "stop_loss": "9.999"}, "stop-loss: was 9.999, expected a multiple"),
     ],
 )
