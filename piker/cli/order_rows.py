@@ -18,7 +18,6 @@ from piker.errors import OrderRejected
 
 OID_SHOWN = 8  # characters of an oid in a table; a prefix is taken wherever an oid is
 OID_PREFIX_MIN = 4
-PRICE_WIDTH = 9  # significant digits of an average in a table
 NOTHING = (None, "", "0")
 
 Row = dict[str, Any]
@@ -194,8 +193,6 @@ def shown(rows: list[Row], local: Mapping[str, str]) -> list[Row]:
 def shown_cell(name: str, row: Row, local: Mapping[str, str]) -> Any:
     """Return one value of a row for a table."""
     match name:
-        case "average_price" if row.get(name):
-            return f"{Decimal(row[name]):.{PRICE_WIDTH}g}"
         case "filled" if row.get(name) in NOTHING:
             return ""
         case "oid":

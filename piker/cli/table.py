@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Context, Decimal
 from typing import Any
 
 from piker.model.bars import FILLED, PARTIAL, PRICE_FIELDS, REPAIRED
@@ -18,7 +19,9 @@ from piker.model.market import dec_digits
 
 FLAG_NAMES = {FILLED: "filled", PARTIAL: "partial", REPAIRED: "repaired"}
 PRICES = {"last", "bid", "ask", *PRICE_FIELDS}
+AVERAGES = {"average_price", "ppu", "break_even"}
 NUMBER_WIDTH = 12  # significant digits; float64 prices and sizes carry no more that is real
+AVERAGE_WIDTH = 9  # significant digits of a quotient of prices
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "") -> None:
@@ -68,9 +71,11 @@ def cell(name: str, value: Any, price_tick: str = "0") -> str:
         case int() if name.endswith("_ns") and value:
             return utc(value / 1e9).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         case float() if name in PRICES:
-            return padded(f"{value:.{NUMBER_WIDTH}g}", dec_digits(price_tick))
+            return padded(plain(value, NUMBER_WIDTH), dec_digits(price_tick))
         case float():
-            return f"{value:.{NUMBER_WIDTH}g}"
+            return plain(value, NUMBER_WIDTH)
+        case str() if name in AVERAGES and is_number(value):
+            return plain(value, AVERAGE_WIDTH)
         case list() | tuple():
             return ", ".join(str(item) for item in value)
         case dict():
@@ -78,9 +83,18 @@ def cell(name: str, value: Any, price_tick: str = "0") -> str:
     return str(value)
 
 
+def plain(value: float | str, width: int) -> str:
+    """Return a number with `width` significant digits, without an exponent or needless zeros."""
+    rounded = Context(prec=width).plus(Decimal(value))
+    if not rounded.is_finite():
+        return str(value)
+    text = format(rounded, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def padded(text: str, digits: int) -> str:
     """Return a number with zeros up to `digits` decimals; never with fewer than it has."""
-    if "e" in text or not is_number(text) or not digits:
+    if not is_number(text) or not digits:
         return text
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals.ljust(digits, '0')}"
@@ -93,7 +107,7 @@ def utc(epoch_s: float) -> datetime:
 
 def is_number(text: str) -> bool:
     """Whether a cell holds a number."""
-    return text.replace(".", "", 1).replace("-", "", 1).replace("e", "", 1).isdigit()
+    return text.removeprefix("-").replace(".", "", 1).isdigit()
 
 
 def print_plain(rows: Sequence[Mapping[str, Any]]) -> None:
