@@ -19,6 +19,7 @@ from piker.accounting._lots import Method, fold_lots
 from piker.accounting._pnl import humanize
 from piker.accounting._position import CONTEXT, Position, fold
 from piker.accounting._tables import Unexplained
+from piker.model.market import plain_text
 
 Row = dict[str, Any]
 
@@ -56,8 +57,7 @@ def plain(value: Decimal | None) -> str | None:
         return None
     if value.is_nan():
         return "NaN"
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return plain_text(value)
 
 
 def price(value: Decimal) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from piker.clearing import BrokerdFill, Order, Status
 from piker.errors import OrderRejected
+from piker.model.market import plain_text
 
 OID_SHOWN = 8  # characters of an oid in a table; a prefix is taken wherever an oid is
 OID_PREFIX_MIN = 4
@@ -97,8 +98,7 @@ def text(amount: Decimal | str | None) -> str | None:
         return None
     exact = Decimal(amount or 0)
     rounded = round(exact, 12)
-    plain = format(rounded if rounded == exact or rounded else exact, "f")
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return plain_text(rounded if rounded == exact or rounded else exact)
 
 
 def kind_of(order: Order) -> str:

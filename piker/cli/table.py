@@ -15,7 +15,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from piker.model.bars import FILLED, PARTIAL, PRICE_FIELDS, REPAIRED
-from piker.model.market import dec_digits
+from piker.model.market import dec_digits, plain_text
 
 FLAG_NAMES = {FILLED: "filled", PARTIAL: "partial", REPAIRED: "repaired"}
 PRICES = {"last", "bid", "ask", *PRICE_FIELDS}
@@ -71,11 +71,11 @@ def cell(name: str, value: Any, price_tick: str = "0") -> str:
         case int() if name.endswith("_ns") and value:
             return utc(value / 1e9).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         case float() if name in PRICES:
-            return padded(plain(value, NUMBER_WIDTH), dec_digits(price_tick))
+            return padded(significant(value, NUMBER_WIDTH), dec_digits(price_tick))
         case float():
-            return plain(value, NUMBER_WIDTH)
+            return significant(value, NUMBER_WIDTH)
         case str() if name in AVERAGES and is_number(value):
-            return plain(value, AVERAGE_WIDTH)
+            return significant(value, AVERAGE_WIDTH)
         case list() | tuple():
             return ", ".join(str(item) for item in value)
         case dict():
@@ -83,13 +83,10 @@ def cell(name: str, value: Any, price_tick: str = "0") -> str:
     return str(value)
 
 
-def plain(value: float | str, width: int) -> str:
+def significant(value: float | str, width: int) -> str:
     """Return a number with `width` significant digits, without an exponent or needless zeros."""
     rounded = Context(prec=width).plus(Decimal(value))
-    if not rounded.is_finite():
-        return str(value)
-    text = format(rounded, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return plain_text(rounded) if rounded.is_finite() else str(value)
 
 
 def padded(text: str, digits: int) -> str:

@@ -35,6 +35,12 @@ def dec_digits(value: Decimal | str | int) -> int:
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
+def plain_text(value: Decimal) -> str:
+    """Return a number with its digits, no exponent and no needless zeros: 1.50E-7 -> 0.00000015."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def digits_to_dec(digits: int) -> Decimal:
     """Return the increment of `digits` decimals: 2 -> 0.01; 0 -> 0, which means unknown."""
     return Decimal(1).scaleb(-digits) if digits > 0 else Decimal(0)

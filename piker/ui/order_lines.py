@@ -16,6 +16,7 @@ import msgspec
 
 from piker import clock
 from piker.clearing import BrokerdFill, Order, Status
+from piker.model.market import plain_text
 from piker.ui.order_messages import Fill, Mode, OrderState
 
 ROWS_MAX: Final = 100  # of one `orders` or `fills` message: some 50 kB
@@ -25,10 +26,7 @@ _ENDED: Final = ("closed", "canceled", "error")
 
 def text_of(number: Decimal | None) -> str:
     """Return an amount as the page reads it: no exponent, no trailing zeros, '' for none."""
-    if number is None:
-        return ""
-    plain = format(number, "f")
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return "" if number is None else plain_text(number)
 
 
 def price_text(price: Decimal | None) -> str:

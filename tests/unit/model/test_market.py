@@ -7,7 +7,15 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from piker.model.market import Asset, MktPair, dec_digits, digits_to_dec, snap, unpack_fqme
+from piker.model.market import (
+    Asset,
+    MktPair,
+    dec_digits,
+    digits_to_dec,
+    plain_text,
+    snap,
+    unpack_fqme,
+)
 
 BTC = Asset("btc", "crypto_currency", Decimal("0.00000001"))
 USDT = Asset("usdt", "crypto_currency", Decimal("0.00000001"))
@@ -118,3 +126,10 @@ def test_a_market_read_from_its_address_is_of_unknown_kind() -> None:
     assert mkt.type_key == "unknown"
     with pytest.raises(ValueError, match="venue was 'margin', expected 'spot'"):
         MktPair.from_fqme("btcusdt.spot.binance", "0.01", "1", "BTCUSDT", venue="margin")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("1.50E-7", "0.00000015"), ("1E+3", "1000"), ("-2.10", "-2.1"), ("0", "0")]
+)
+def test_a_number_is_told_without_exponent_and_needless_zeros(value: str, text: str) -> None:
+    assert plain_text(Decimal(value)) == text
